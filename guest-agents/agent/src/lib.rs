@@ -1,0 +1,1 @@
+//! vamos-agent: front doors inside the guest.

@@ -1,0 +1,3 @@
+//! vamos-agent: front doors inside the guest.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The host process that serves exactly one VM.

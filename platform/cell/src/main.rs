@@ -1,0 +1,3 @@
+//! The host process that serves exactly one VM.
+
+fn main() {}

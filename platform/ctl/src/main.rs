@@ -1,0 +1,3 @@
+//! vamosctl: the command line of the control plane.
+
+fn main() {}

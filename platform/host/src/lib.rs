@@ -1,0 +1,1 @@
+//! vamosd: registry, control plane, keeper of vhost-user sessions, spawner of cells.

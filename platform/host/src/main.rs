@@ -1,0 +1,3 @@
+//! vamosd: registry, control plane, keeper of vhost-user sessions, spawner of cells.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Namespaces, Landlock, seccomp, rlimits and fd passing for the processes of the platform.

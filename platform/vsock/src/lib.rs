@@ -1,0 +1,1 @@
+//! vsock packets, credit and connection states, without I/O.

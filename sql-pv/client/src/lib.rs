@@ -1,0 +1,1 @@
+//! Client of paravirtual SQL: many sessions over one link.

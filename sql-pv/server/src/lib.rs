@@ -1,0 +1,1 @@
+//! Sessions, cursors and flow control of paravirtual SQL, for any engine.

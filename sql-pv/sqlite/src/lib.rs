@@ -1,0 +1,1 @@
+//! The embedded engine: SQLite with authorizer, limits and group commit.

@@ -1,0 +1,3 @@
+//! Interleaved measurements of the channel against sockets, SQLite and PostgreSQL.
+
+fn main() {}
