@@ -18,7 +18,11 @@ impl VmId {
         let name = name.into();
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
-        if starts_well && name.len() <= 63 && name.chars().all(allowed) { Ok(Self(name)) } else { Err(VmIdError(name)) }
+        if starts_well && name.len() <= 63 && name.chars().all(allowed) {
+            Ok(Self(name))
+        } else {
+            Err(VmIdError(name))
+        }
     }
 
     /// The name as text.

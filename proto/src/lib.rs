@@ -4,7 +4,11 @@
 //! Imports nothing of ours. Knows nothing of what a service does with its frames: the SQL bodies
 //! live in `sql-pv/protocol`.
 
+pub mod cell;
+#[cfg(feature = "grpc")]
+pub mod control;
 pub mod frame;
 pub mod hello;
 pub mod id;
 pub mod limits;
+pub mod policy;
