@@ -1,0 +1,222 @@
+//! What can be typed: subcommands and their options, nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Operates a VAMOS host: VMs, services, and who may use what.
+///
+/// Exit codes: 0 done, 1 vamosd refused or failed, 2 wrong usage, 3 vamosd could not be reached.
+#[derive(Debug, Parser)]
+#[command(name = "vamosctl", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub endpoint: Endpoint,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where vamosd listens.
+#[derive(Debug, Args)]
+pub struct Endpoint {
+    /// vamosd's control socket.
+    #[arg(
+        long,
+        global = true,
+        env = "VAMOS_SOCKET",
+        default_value = "/run/vamos/control.sock",
+        value_name = "PATH"
+    )]
+    pub socket: PathBuf,
+    /// Connect over TCP with mutual TLS instead; needs --ca, --cert and --key.
+    #[arg(long, global = true, value_name = "HOST:PORT", requires_all = ["ca", "cert", "key"])]
+    pub tcp: Option<String>,
+    /// Certificate authority of vamosd's certificate, PEM.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// This client's certificate, PEM.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// This client's private key, PEM.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Virtual machines.
+    #[command(subcommand)]
+    Vm(Vm),
+    /// Services.
+    #[command(subcommand)]
+    Service(Service),
+    /// Which VM may use which service.
+    #[command(subcommand)]
+    Binding(Binding),
+    /// Let open streams finish, then replace the cell of a VM, or of every VM.
+    Drain {
+        /// The VM; all when left out.
+        vm: Option<String>,
+        /// How long streams may take to finish, such as 30s.
+        #[arg(long, value_name = "TIME")]
+        deadline: Option<humantime::Duration>,
+    },
+    /// Throw away all host-side state of a VM that is not in its volume.
+    Discard {
+        /// The VM.
+        vm: String,
+    },
+    /// Drain every cell and end vamosd.
+    Shutdown,
+    /// Examine the host vamosd runs on.
+    Doctor,
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Verbs of `vm`.
+#[derive(Debug, Subcommand)]
+pub enum Vm {
+    /// Register a VM: it gets a volume, a socket and a cell.
+    Create {
+        /// 1 to 63 of a-z, 0-9 and '-', starting with a letter.
+        name: String,
+        /// Guest context id; allotted when left out.
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        cid: u64,
+    },
+    /// List the VMs.
+    List,
+    /// Everything about one VM.
+    Show { name: String },
+    /// End a VM's cell and forget the VM; its volume stays.
+    Delete {
+        name: String,
+        /// Remove the volume with everything in it, too.
+        #[arg(long)]
+        purge: bool,
+    },
+    /// The counters of a VM's device.
+    Stats {
+        name: String,
+        /// Print again after this time, such as 1s, until interrupted.
+        #[arg(long, value_name = "TIME")]
+        every: Option<humantime::Duration>,
+    },
+    /// Print the VMM options that attach a VM's device.
+    AttachArgs {
+        name: String,
+        #[arg(long, value_enum)]
+        vmm: Vmm,
+        /// Guest memory, as QEMU writes it; it must equal the VM's -m.
+        #[arg(long, default_value = "512M", value_name = "SIZE")]
+        memory: String,
+    },
+}
+
+/// Verbs of `service`.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// Register a service.
+    Register {
+        name: String,
+        /// Kind of the service.
+        #[arg(long, default_value = "sql")]
+        kind: String,
+    },
+    /// List the services.
+    List,
+    /// Remove a service to which no VM is bound.
+    Remove { name: String },
+}
+
+/// Verbs of `binding`.
+#[derive(Debug, Subcommand)]
+pub enum Binding {
+    /// Make a service available to a VM, or change how.
+    Bind(Box<Bind>),
+    /// Take a service away from a VM; its data stays in the volume.
+    Unbind { vm: String, service: String },
+    /// List the bindings of one VM, or all.
+    List { vm: Option<String> },
+}
+
+/// Options of `binding bind`; what is left out is the platform's default.
+#[derive(Debug, Args)]
+pub struct Bind {
+    pub vm: String,
+    pub service: String,
+    /// Setting of the front door inside the guest, such as postgres=127.0.0.1:5432; repeatable.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub door: Vec<(String, String)>,
+    /// Refuse every statement that writes.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Longest one statement may run, such as 30s.
+    #[arg(long, value_name = "TIME")]
+    pub statement_timeout: Option<humantime::Duration>,
+    /// Longest a transaction may stay open without a statement.
+    #[arg(long, value_name = "TIME")]
+    pub idle_in_transaction_timeout: Option<humantime::Duration>,
+    /// Largest size of the data, bytes.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub max_bytes: u64,
+    /// Sessions open at once.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub max_sessions: u32,
+    /// Requests per second, sustained.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub ops_per_second: u32,
+    /// Bytes per second from the guest, sustained.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub bytes_per_second: u64,
+}
+
+/// A virtual machine monitor whose options are known.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Vmm {
+    /// QEMU 7.2 and later, any accelerator.
+    Qemu,
+    /// User-mode Linux.
+    Uml,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not NAME=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn tcp_needs_its_certificates() {
+        assert!(Cli::try_parse_from(["vamosctl", "--tcp", "h:1", "vm", "list"]).is_err());
+        let whole = ["vamosctl", "--tcp", "h:1", "--ca", "a", "--cert", "b", "--key", "c", "vm", "list"];
+        assert!(Cli::try_parse_from(whole).is_ok());
+    }
+
+    #[test]
+    fn doors_are_pairs() {
+        assert_eq!(name_and_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(name_and_value("=b").is_err());
+        assert!(name_and_value("a").is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! The subcommands: one file per noun, each verb asks vamosd and prints.
+
+mod binding;
+mod host;
+mod service;
+mod vm;
+
+use crate::cli::{Cli, Command};
+use crate::connect::connect;
+use crate::failure::Failure;
+
+/// Runs the command that was typed.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let channel = connect(&cli.endpoint).await?;
+    match cli.command {
+        Command::Vm(verb) => vm::run(channel, verb, cli.json).await,
+        Command::Service(verb) => service::run(channel, verb, cli.json).await,
+        Command::Binding(verb) => binding::run(channel, verb, cli.json).await,
+        Command::Drain { vm, deadline } => host::drain(channel, vm, deadline, cli.json).await,
+        Command::Discard { vm } => host::discard(channel, vm, cli.json).await,
+        Command::Shutdown => host::shutdown(channel, cli.json).await,
+        Command::Doctor => host::doctor(channel, cli.json).await,
+        // Needs no vamosd; main has answered it already.
+        Command::Completion { .. } => Ok(()),
+    }
+}
