@@ -1,1 +1,23 @@
-//! Fuzz targets and the replay of their corpus.
+//! Fuzz targets: what reads bytes that a guest, a client or a VMM wrote, and what must hold for any bytes.
+//!
+//! A target is a plain function. `tests/replay.rs` runs each over its corpus and over seeded mutations
+//! of it; `libfuzzer/` runs the same functions under `cargo fuzz`. A target panics when something
+//! that must hold does not.
+
+pub mod frame;
+pub mod mutation;
+pub mod seeds;
+
+/// A fuzz target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name: that of its corpus and of its `cargo fuzz` target.
+    pub name: &'static str,
+    /// Reads any bytes; panics if what must hold does not.
+    pub run: fn(&[u8]),
+    /// Valid inputs, from which the corpus is made.
+    pub seeds: fn() -> Vec<(String, Vec<u8>)>,
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[Target { name: "frame", run: frame::run, seeds: seeds::frame::seeds }];

@@ -1,0 +1,3 @@
+//! Valid inputs of each target, from which its corpus is made: `cargo run -p vamos-fuzz` writes it.
+
+pub mod frame;
