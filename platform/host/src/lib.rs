@@ -1,1 +1,10 @@
 //! vamosd: registry, control plane, keeper of vhost-user sessions, spawner of cells.
+//!
+//! Knows nothing of what a guest says: it touches no guest memory and parses nothing a guest wrote. A VM's
+//! device and services live in its cell, another process; what reaches this one from a cell is bounded.
+
+pub mod config;
+pub mod keeper;
+pub mod limits;
+pub mod names;
+pub mod registry;

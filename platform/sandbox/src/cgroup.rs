@@ -42,7 +42,10 @@ impl Hierarchy {
     pub fn find() -> Result<Self, String> {
         let root = Path::new(ROOT);
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        if ["memory", "pids", "cpu"].iter().all(|&wanted| controllers.split_whitespace().any(|have| have == wanted)) {
+        if ["memory", "pids", "cpu"]
+            .iter()
+            .all(|&wanted| controllers.split_whitespace().any(|have| have == wanted))
+        {
             return Ok(Self::V2(root.to_path_buf()));
         }
         let [memory, pids, cpu] = ["memory", "pids", "cpu"].map(|name| root.join(name));

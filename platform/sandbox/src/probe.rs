@@ -35,8 +35,11 @@ fn privileges() -> Finding {
     ];
     let found = match capabilities(None) {
         Ok(have) => {
-            let missing: Vec<_> =
-                needed.iter().filter(|(wanted, _)| !have.effective.contains(*wanted)).map(|(_, name)| *name).collect();
+            let missing: Vec<_> = needed
+                .iter()
+                .filter(|(wanted, _)| !have.effective.contains(*wanted))
+                .map(|(_, name)| *name)
+                .collect();
             if missing.is_empty() {
                 Ok("every capability that giving cells their own identity takes".into())
             } else {
@@ -66,7 +69,8 @@ pub fn landlock_abi() -> Option<i64> {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with a null attribute, size 0 and the version flag the call reads nothing and returns a
     // number.
-    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
+    let abi =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
     (abi > 0).then_some(abi)
 }
 

@@ -2,8 +2,8 @@
 //! removed; `platform/cell/tests/syscalls.rs` traces a working cell and says which those are.
 
 use libc::{
-    CLONE_THREAD, F_ADD_SEALS, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_SETFD, F_SETFL, F_SETLK,
-    F_SETLKW, FIONBIO, PR_SET_NAME, PROT_EXEC,
+    CLONE_THREAD, F_ADD_SEALS, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_SETFD, F_SETFL,
+    F_SETLK, F_SETLKW, FIONBIO, PR_SET_NAME, PROT_EXEC,
 };
 
 /// What the arguments must be.
@@ -69,7 +69,8 @@ macro_rules! allow {
 }
 
 const NOT_EXECUTABLE: Arguments = Arguments::Bits { index: 2, mask: PROT_EXEC as u32, value: 0 };
-const A_THREAD: Arguments = Arguments::Bits { index: 0, mask: CLONE_THREAD as u32, value: CLONE_THREAD as u32 };
+const A_THREAD: Arguments =
+    Arguments::Bits { index: 0, mask: CLONE_THREAD as u32, value: CLONE_THREAD as u32 };
 const FILE_COMMANDS: Arguments = Arguments::OneOf {
     index: 1,
     values: &[

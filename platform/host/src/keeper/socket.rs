@@ -1,0 +1,126 @@
+//! A vhost-user socket with its messages and descriptors, for tokio.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use vamos_sandbox::passing;
+
+use super::message::{HEADER_BYTES, Header, Violation};
+use crate::limits::VHOST_USER_MESSAGE_MAX;
+
+/// A message with everything that came along.
+#[derive(Debug)]
+pub struct Message {
+    /// Its header.
+    pub header: Header,
+    /// Its body, as long as the header says.
+    pub body: Vec<u8>,
+    /// Every descriptor that was attached to any of its bytes.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// Why a connection cannot be used any further.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// It broke.
+    #[error("use a vhost-user socket")]
+    Io(#[from] io::Error),
+    /// The peer does not speak the protocol.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// It ended within a message.
+    #[error("hung up in the middle of a message")]
+    Truncated,
+    /// It started a message and did not end it.
+    #[error("did not finish a message within {VHOST_USER_MESSAGE_MAX:?}")]
+    Unfinished,
+    /// It did not reply.
+    #[error("did not reply within {0:?}")]
+    Silent(Duration),
+}
+
+/// One end of a vhost-user connection.
+#[derive(Debug)]
+pub struct MessageSocket(UnixStream);
+
+impl MessageSocket {
+    /// A socket that was just accepted.
+    pub fn accepted(socket: UnixStream) -> Self {
+        Self(socket)
+    }
+
+    /// Takes over a connected socket.
+    ///
+    /// # Errors
+    /// If it cannot be made non-blocking or registered with the runtime.
+    pub fn new(socket: net::UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self(UnixStream::from_std(socket)?))
+    }
+
+    /// The next message; `None` when the peer hung up between two. There is no limit on waiting for its
+    /// first byte, and one on the rest.
+    ///
+    /// # Errors
+    /// [`SocketError`]: the connection is lost.
+    pub async fn read(&self) -> Result<Option<Message>, SocketError> {
+        let (mut wire, mut fds) = ([0; HEADER_BYTES], Vec::new());
+        let first = self.receive(&mut wire, &mut fds).await?;
+        if first == 0 {
+            return Ok(None);
+        }
+        let rest = async {
+            self.fill(&mut wire[first..], &mut fds).await?;
+            let header = Header::decode(&wire);
+            let mut body = vec![0; header.body_length()?];
+            self.fill(&mut body, &mut fds).await?;
+            Ok::<_, SocketError>((header, body))
+        };
+        let (header, body) =
+            timeout(VHOST_USER_MESSAGE_MAX, rest).await.map_err(|_| SocketError::Unfinished)??;
+        Ok(Some(Message { header, body, fds }))
+    }
+
+    async fn fill(&self, mut buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<(), SocketError> {
+        while !buffer.is_empty() {
+            match self.receive(buffer, fds).await? {
+                0 => return Err(SocketError::Truncated),
+                count => buffer = &mut buffer[count..],
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        self.0.async_io(Interest::READABLE, || passing::receive(&self.0, buffer, fds)).await
+    }
+
+    /// Sends a whole message, the descriptors with its first byte.
+    ///
+    /// # Errors
+    /// [`SocketError`]: the connection is lost.
+    pub async fn write(
+        &self,
+        header: Header,
+        body: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), SocketError> {
+        let mut wire = header.encode().to_vec();
+        wire.extend_from_slice(body);
+        let whole = async {
+            let (mut sent, mut fds) = (0, fds);
+            while sent < wire.len() {
+                let piece = || passing::send(&self.0, &wire[sent..], fds);
+                sent += self.0.async_io(Interest::WRITABLE, piece).await?;
+                fds = &[];
+            }
+            Ok(())
+        };
+        timeout(VHOST_USER_MESSAGE_MAX, whole).await.map_err(|_| SocketError::Unfinished)?
+    }
+}

@@ -1,0 +1,79 @@
+//! Every limit of vamosd, unit and MAX last.
+
+use std::time::Duration;
+
+/// Largest body of a vhost-user message that is relayed, bytes. The largest known one is a memory table of
+/// [`MEMORY_REGIONS_MAX`] regions; configuration space comes next.
+pub const VHOST_USER_BODY_BYTES_MAX: usize = 4096;
+
+/// Most regions of a memory table (vhost-user specification, "Memory region description": 8).
+pub const MEMORY_REGIONS_MAX: usize = 8;
+
+/// Queues of a vsock device: receive, transmit, event (virtio 1.3, 5.10.2).
+pub const QUEUES_MAX: usize = 3;
+
+/// Largest queue size of a split virtqueue (virtio 1.3, 2.7).
+pub const QUEUE_SIZE_MAX: u32 = 32_768;
+
+/// Largest configuration space a front-end may ask for, bytes.
+pub const CONFIG_SPACE_BYTES_MAX: u32 = 256;
+
+/// Longest a cell may take to answer a vhost-user message before its front-end is let go.
+pub const VHOST_USER_REPLY_MAX: Duration = Duration::from_secs(5);
+
+/// Longest a front-end may take between the first and the last byte of a message.
+pub const VHOST_USER_MESSAGE_MAX: Duration = Duration::from_secs(5);
+
+/// Longest a cell may take from its start to being ready.
+pub const CELL_START_MAX: Duration = Duration::from_secs(10);
+
+/// Longest a cell may take to answer a question of the control plane.
+pub const CELL_REPLY_MAX: Duration = Duration::from_secs(5);
+
+/// Longest a drain may take, unless the operator says otherwise.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Longest drain an operator may ask for.
+pub const DRAIN_MAX: Duration = Duration::from_secs(600);
+
+/// Pause before a failed cell is started again: doubled at each failure, from the first to the last.
+pub const CELL_BACKOFF_FIRST: Duration = Duration::from_millis(20);
+/// The longest pause.
+pub const CELL_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A cell that lived this long starts over with the first pause.
+pub const CELL_STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// Longest line a cell may log, bytes; the rest of it is cut.
+pub const LOG_LINE_BYTES_MAX: usize = 2048;
+/// Lines a cell may log at once, and per second in the long run.
+pub const LOG_BURST_LINES_MAX: u32 = 200;
+/// Lines a cell may log per second, sustained.
+pub const LOG_LINES_PER_SECOND_MAX: u32 = 50;
+
+/// Largest message of the control plane, bytes.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Requests served at once on one connection of the control plane.
+pub const CONTROL_STREAMS_MAX: u32 = 64;
+/// Connections of the control plane served at once.
+pub const CONTROL_CONNECTIONS_MAX: usize = 128;
+/// Longest a request of the control plane may take; a drain's own limit is added to it.
+pub const CONTROL_DEADLINE_MAX: Duration = Duration::from_secs(660);
+/// Shortest interval of a stream of statistics.
+pub const STATS_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// Pause after a listener could not accept, for want of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// VMs on one host.
+pub const VMS_MAX: usize = 4096;
+/// Services on one host.
+pub const SERVICES_MAX: usize = 1024;
+/// Bindings of one VM.
+pub const BINDINGS_PER_VM_MAX: usize = 256;
+/// Settings of one binding's front door.
+pub const DOOR_SETTINGS_MAX: usize = 16;
+/// Longest setting of a front door, bytes.
+pub const DOOR_SETTING_BYTES_MAX: usize = 256;
+
+/// Largest `vamos.toml`, bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;

@@ -1,0 +1,61 @@
+//! Making the registry agree with `vamos.toml`: what the file names exists as the file says; what it named
+//! before and no longer names is forgotten; what was created over gRPC is left alone. Volumes are never removed.
+
+use super::bindings::Terms;
+use super::{Registry, RegistryError};
+use crate::config::Config;
+
+impl Registry {
+    /// Reconciles, all or nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError`], such as a declared context id that a VM created over gRPC has.
+    pub fn reconcile(&mut self, config: &Config) -> Result<(), RegistryError> {
+        self.connection.execute_batch("SAVEPOINT reconcile")?;
+        let result = self.apply(config);
+        let end =
+            if result.is_ok() { "RELEASE reconcile" } else { "ROLLBACK TO reconcile; RELEASE reconcile" };
+        self.connection.execute_batch(end)?;
+        result
+    }
+
+    fn apply(&mut self, config: &Config) -> Result<(), RegistryError> {
+        self.forget_undeclared(config)?;
+        for service in &config.services {
+            self.declare_service(&service.name, service.kind)?;
+        }
+        for vm in &config.vms {
+            self.declare_vm(&vm.name, vm.cid)?;
+        }
+        for binding in &config.bindings {
+            let terms = Terms { door: binding.door.clone(), policy: binding.policy, quota: binding.quota };
+            self.bind(&binding.vm, &binding.service, &terms, true)?;
+        }
+        Ok(())
+    }
+
+    fn forget_undeclared(&mut self, config: &Config) -> Result<(), RegistryError> {
+        for row in self.bindings(None)?.into_iter().filter(|row| row.declared) {
+            if !config.bindings.iter().any(|named| named.vm == row.vm && named.service == row.service) {
+                self.unbind(&row.vm, &row.service)?;
+            }
+        }
+        for row in self.vms()?.into_iter().filter(|row| row.declared) {
+            if !config.vms.iter().any(|named| named.name == row.name) {
+                self.delete_vm(&row.name, false)?;
+            }
+        }
+        for row in self.services()?.into_iter().filter(|row| row.declared) {
+            let named = config.services.iter().any(|named| named.name == row.name);
+            let bound = self.bindings(None)?.iter().any(|binding| binding.service == row.name);
+            if !named && bound {
+                // Someone bound it over gRPC: it is no longer the file's to remove.
+                self.connection
+                    .execute("UPDATE service SET declared = 0 WHERE name = ?", [row.name.as_str()])?;
+            } else if !named {
+                self.remove_service(&row.name)?;
+            }
+        }
+        Ok(())
+    }
+}
