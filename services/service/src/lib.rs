@@ -3,6 +3,8 @@
 //! A service knows nothing of vsock, rings or guests' memory; it is tested on a socket pair. Who the
 //! client is comes from [`VmContext`] alone, which the cell fills in from its own identity.
 
+pub mod metered;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -45,7 +47,11 @@ impl fmt::Debug for ByteStream {
 }
 
 impl AsyncRead for ByteStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
