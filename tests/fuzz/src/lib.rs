@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod mutation;
 pub mod seeds;
+pub mod vhost_user_message;
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
@@ -20,4 +21,11 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = &[Target { name: "frame", run: frame::run, seeds: seeds::frame::seeds }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "frame", run: frame::run, seeds: seeds::frame::seeds },
+    Target {
+        name: "vhost_user_message",
+        run: vhost_user_message::run,
+        seeds: seeds::vhost_user_message::seeds,
+    },
+];

@@ -89,6 +89,7 @@ macro_rules! replays {
 
 replays! {
     frame,
+    vhost_user_message,
 }
 
 #[test]

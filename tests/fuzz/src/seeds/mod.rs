@@ -1,3 +1,4 @@
 //! Valid inputs of each target, from which its corpus is made: `cargo run -p vamos-fuzz` writes it.
 
 pub mod frame;
+pub mod vhost_user_message;
