@@ -1,3 +1,6 @@
-//! The VM lab: guests, images and the commands `cargo demo`, `cargo verify` and `cargo bench-*`.
+//! The commands behind the aliases of `.cargo/config.toml`.
 
-fn main() {}
+fn main() -> anyhow::Result<()> {
+    vamos_lab::enter()?;
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The binaries under test, built by cargo in release mode. The demo and the checks share them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::process::{output, shown};
+
+/// The agent's target: naming it keeps the static C runtime away from build scripts and macros.
+const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Where the binaries are.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    /// vamosd, with vamos-cell beside it.
+    pub vamosd: PathBuf,
+    /// vamosctl.
+    pub vamosctl: PathBuf,
+    /// Programs for guests, statically linked.
+    guest: PathBuf,
+}
+
+impl Artifacts {
+    /// Builds what is not up to date. cargo reports its progress on standard error.
+    ///
+    /// # Errors
+    /// When something does not compile.
+    pub fn build() -> Result<Self> {
+        let target = target_directory()?;
+        cargo(&[
+            "build",
+            "--release",
+            "--package",
+            "vamos-host",
+            "--package",
+            "vamos-cell",
+            "--package",
+            "vamos-ctl",
+        ])?;
+        let release = target.join("release");
+        let guest = target.join(GUEST_TARGET).join("release");
+        let artifacts = Self { vamosd: release.join("vamosd"), vamosctl: release.join("vamosctl"), guest };
+        artifacts.build_for_guests("vamos-agent", "vamos-agent")?;
+        for binary in [&artifacts.vamosd, &artifacts.vamosctl] {
+            ensure!(binary.exists(), "{} is not where cargo should have put it", binary.display());
+        }
+        Ok(artifacts)
+    }
+
+    /// Builds one more program for guests and returns its path.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn build_for_guests(&self, package: &str, binary: &str) -> Result<PathBuf> {
+        let mut command = cargo_command();
+        command
+            .args(["build", "--release", "--target", GUEST_TARGET, "--package", package, "--bin", binary])
+            // Debug information would take memory in every guest.
+            .args(["--config", "profile.release.strip=\"debuginfo\""])
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        run(&mut command)?;
+        Ok(self.guest.join(binary))
+    }
+
+    /// The agent.
+    #[must_use]
+    pub fn agent(&self) -> PathBuf {
+        self.guest.join("vamos-agent")
+    }
+}
+
+/// The repository.
+#[must_use]
+pub fn repository() -> &'static Path {
+    // INVARIANT: two folders up from tests/lab, where cargo compiled this file.
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("/"))
+}
+
+/// cargo, in the repository, of the toolchain that runs the lab.
+pub(crate) fn cargo_command() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository()).stdin(Stdio::null());
+    command
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    run(cargo_command().args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let start = Instant::now();
+    let status = command.status().with_context(|| format!("running {}", shown(command)))?;
+    ensure!(status.success(), "{} failed with {status}", shown(command));
+    if start.elapsed().as_secs() > 2 {
+        eprintln!("lab: built in {:.0} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// cargo's target directory, wherever it was put.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    let metadata = output(cargo_command().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).context("reading cargo metadata")?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(directory))
+}

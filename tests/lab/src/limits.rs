@@ -1,0 +1,33 @@
+//! How long the lab waits for what, and how much of it it takes.
+
+use std::time::Duration;
+
+/// Power-on to the guest's command channel, under emulation on a busy machine.
+pub const GUEST_BOOT_MAX: Duration = Duration::from_secs(120);
+
+/// Power-on to the guest's command channel with KVM, when KVM has yet to be proven.
+pub const KVM_PROOF_MAX: Duration = Duration::from_secs(20);
+
+/// One script in a guest, unless the caller says otherwise.
+pub const GUEST_SCRIPT_MAX: Duration = Duration::from_secs(120);
+
+/// Start of vamosd to `vamosd: ready`.
+pub const HOST_START_MAX: Duration = Duration::from_secs(30);
+
+/// SIGTERM to the end of a process, before SIGKILL.
+pub const PROCESS_END_MAX: Duration = Duration::from_secs(10);
+
+/// One call of vamosctl.
+pub const CONTROL_CALL_MAX: Duration = Duration::from_secs(30);
+
+/// Rounds of looking for processes of a dead run: each round kills all it finds.
+pub const SWEEP_ROUNDS_MAX: usize = 200;
+
+/// Standard output, and standard error, of one script in a guest.
+pub const GUEST_OUTPUT_BYTES_MAX: usize = 64 << 20;
+
+/// Time after which a cached image that nobody uses is thrown away.
+pub const CACHE_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// End of a console or log that an error message quotes.
+pub const QUOTED_LINES_MAX: usize = 25;

@@ -1,0 +1,48 @@
+//! What each command needs on the machine. `cargo demo` on a fresh Debian or Ubuntu with a Rust
+//! toolchain must need nothing that is not here.
+
+use anyhow::{Result, ensure};
+
+use crate::apt;
+
+/// A command's needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// A QEMU guest with psql in it.
+    Demo,
+    /// [`Needs::Demo`], UML guests, and pgbench.
+    Verify,
+    /// A PostgreSQL server to be measured against.
+    Bench,
+}
+
+/// QEMU; what a guest is made of; the client that the guest runs.
+const DEMO: &[&str] = &["qemu-system-x86", "busybox-static", "postgresql-client"];
+
+/// pgbench is in the server's package.
+const POSTGRES: &str = "postgresql";
+
+impl Needs {
+    fn packages(self) -> Vec<&'static str> {
+        match self {
+            Self::Demo => DEMO.to_vec(),
+            Self::Verify => [DEMO, &["user-mode-linux", POSTGRES]].concat(),
+            Self::Bench => vec![POSTGRES],
+        }
+    }
+}
+
+/// Installs what is missing, saying so first; without root, says the one command that does.
+///
+/// # Errors
+/// When it cannot be installed, or this is no x86-64 machine.
+pub fn prepare(needs: Needs) -> Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), "the lab's guests are x86-64: this machine is not");
+    let packages = needs.packages();
+    if packages.contains(&POSTGRES) && !apt::installed(POSTGRES)? {
+        eprintln!(
+            "lab: PostgreSQL is installed for its programs; the lab does not use a system-wide cluster"
+        );
+    }
+    apt::install(&packages)
+}

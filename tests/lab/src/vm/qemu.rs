@@ -1,0 +1,66 @@
+//! QEMU's command line for a guest without disk, network or display: a console, a command channel, a
+//! reset button and the VAMOS device.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use command_fds::{CommandFdExt, FdMapping};
+
+use super::control::Control;
+use super::qmp::Qmp;
+use super::{Boot, console_path, log_path};
+use crate::process::Process;
+use crate::run::RunDir;
+
+/// The program.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Descriptors that QEMU inherits.
+const CONTROL_FD: i32 = 10;
+const QMP_FD: i32 = 11;
+
+/// Starts QEMU; the guest is booting.
+pub fn start(
+    boot: &Boot<'_>,
+    directory: &Path,
+    initramfs: &Path,
+    run: &RunDir,
+) -> Result<(Process, Control, Qmp)> {
+    let (control, control_theirs) = UnixStream::pair().context("making the command channel")?;
+    let (qmp, qmp_theirs) = UnixStream::pair().context("making the machine protocol's channel")?;
+    let log = File::create(log_path(directory)).context("creating QEMU's log")?;
+    let processor = if boot.accelerator == "kvm" { "host" } else { "max" };
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc"])
+        .args(["-accel", boot.accelerator, "-cpu", processor, "-smp", "1"])
+        .args(["-m", &format!("{}M", boot.guest.memory_mib)])
+        .args(["-name", boot.name])
+        .arg("-kernel")
+        .arg(&boot.image.kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .arg("-append")
+        .arg(format!("console=ttyS0 quiet panic=-1 vamos.name={} vamos.channel=/dev/vport0p1", boot.name))
+        .args(["-chardev", &format!("file,id=console,path={}", console_path(directory).display())])
+        .args(["-serial", "chardev:console"])
+        .args(["-device", "virtio-serial-pci"])
+        .args(["-chardev", &format!("socket,id=control,fd={CONTROL_FD}")])
+        .args(["-device", "virtserialport,chardev=control,name=vamos-lab"])
+        .args(["-chardev", &format!("socket,id=qmp,fd={QMP_FD}"), "-mon", "chardev=qmp,mode=control"])
+        .args(boot.attach)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("sharing QEMU's log")?)
+        .stderr(log)
+        .fd_mappings(vec![
+            FdMapping { parent_fd: OwnedFd::from(control_theirs), child_fd: CONTROL_FD },
+            FdMapping { parent_fd: OwnedFd::from(qmp_theirs), child_fd: QMP_FD },
+        ])
+        .context("passing QEMU its channels")?;
+    let process = Process::start("qemu", command, run)?;
+    Ok((process, Control::new(control)?, Qmp::new(qmp)?))
+}
