@@ -4,6 +4,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Limits of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,18 +115,37 @@ impl Hierarchy {
         }
     }
 
-    /// Removes `<parent>` and every empty group below it: what a killed predecessor left behind.
+    /// Removes `<parent>` and every group below it with the processes in them: what a killed predecessor
+    /// left behind. Only the owner of that name may call this, and only while it runs nothing there.
     pub fn sweep(&self, parent: &str) {
         for tree in self.trees() {
             let above = tree.join(parent);
             for entry in fs::read_dir(&above).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
-                    // One that still holds a dying process stays for the next sweep.
+                    empty(&entry.path());
                     let _ = fs::remove_dir(entry.path());
                 }
             }
             let _ = fs::remove_dir(above);
         }
+    }
+}
+
+/// Kills what is in a group and waits, briefly, until it is gone. A process that is stuck in the kernel keeps
+/// its group until the next sweep.
+fn empty(group: &Path) {
+    const TRIES: u32 = 50;
+    for _ in 0..TRIES {
+        let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        let mut pids = processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).peekable();
+        if pids.peek().is_none() {
+            return;
+        }
+        for pid in pids {
+            // One that has ended meanwhile is what we want.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        sleep(Duration::from_millis(10));
     }
 }
 

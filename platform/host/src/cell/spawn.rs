@@ -1,0 +1,268 @@
+//! Starting a cell: a volume that is its own, a process with one socket and one pipe, the sandbox it builds
+//! around itself, and the confirmation that it stands.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use tokio::net::unix::pipe;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use vamos_proto::cell::{Layer, Limits, Start, from_cell, to_cell};
+use vamos_proto::id::VmId;
+use vamos_sandbox::cgroup::{Cgroup, CgroupLimits, Hierarchy};
+
+use super::channel::{CellChannel, ChannelError};
+use super::logs;
+use crate::limits::CELL_START_MAX;
+
+/// Everything that starting one VM's cell takes.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The program.
+    pub binary: PathBuf,
+    /// Whose cell it is.
+    pub vm: VmId,
+    /// The VM's directory; made if it does not exist.
+    pub volume: PathBuf,
+    /// The cell's limits in the control group.
+    pub cgroup_limits: CgroupLimits,
+    /// Where its group goes: hierarchy, and the parent's name in it. `None` where best effort found none.
+    pub cgroup: Option<(Hierarchy, String)>,
+    /// Limits of the process.
+    pub limits: Limits,
+    /// What the cell is told. Bindings are filled in at each start.
+    pub start: Start,
+}
+
+/// Why a cell did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory cannot be used. Only the operator can change that.
+    #[error("volume {}: {reason}", .path.display())]
+    Volume {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
+    /// The program cannot be run.
+    #[error("run {}: {source}", .binary.display())]
+    Spawn {
+        /// Which program.
+        binary: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its control group cannot be made.
+    #[error("control group of the cell: {0}")]
+    Cgroup(#[source] io::Error),
+    /// The cell said why it cannot serve.
+    #[error("{0}")]
+    Refused(String),
+    /// The cell ended without a word.
+    #[error("the cell ended while it started; its log says why")]
+    Ended,
+    /// The cell took too long.
+    #[error("the cell was not ready within {CELL_START_MAX:?}")]
+    Slow,
+    /// The channel to it broke.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+impl StartError {
+    /// Whether trying again is pointless until somebody does something.
+    pub fn needs_operator(&self) -> bool {
+        matches!(self, Self::Volume { .. } | Self::Spawn { .. } | Self::Cgroup(_) | Self::Refused(_))
+    }
+}
+
+/// A cell that serves.
+#[derive(Debug)]
+pub struct Cell {
+    /// The channel to it.
+    pub channel: CellChannel,
+    /// Its process, as vamosd sees it.
+    pub pid: u32,
+    /// What its sandbox is made of.
+    pub layers: Vec<Layer>,
+    process: Process,
+}
+
+/// The cell's process and its control group; killed, reaped and removed when dropped.
+#[derive(Debug)]
+struct Process {
+    pidfd: Option<OwnedFd>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Recipe {
+    /// Starts the cell and waits until it serves.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing of the attempt is left.
+    pub async fn start(&self) -> Result<Cell, StartError> {
+        prepare_volume(&self.volume, self.start.uid)?;
+        let cgroup = self.make_cgroup().map_err(StartError::Cgroup)?;
+        let mut process = Process { pidfd: None, cgroup };
+        let (ours, theirs) = UnixStream::pair().map_err(ChannelError::Io)?;
+        let (log, log_writer) = pipe().map_err(ChannelError::Io)?;
+        let first = self.spawn(theirs, log_writer)?;
+        if let Some(group) = &process.cgroup {
+            group.add(first.id()).map_err(StartError::Cgroup)?;
+        }
+        tokio::spawn(logs::relay(self.vm.clone(), log));
+        let mut channel = CellChannel::new(ours).map_err(ChannelError::Io)?;
+        let result = timeout(CELL_START_MAX, self.introduce(&mut channel, &mut process)).await;
+        // The first process only forks: by now it has ended, or ends with the channel.
+        let introduced = result.unwrap_or(Err(StartError::Slow));
+        reap_first(first, introduced.is_err());
+        let (pid, layers) = introduced?;
+        Ok(Cell { channel, pid, layers, process })
+    }
+
+    fn make_cgroup(&self) -> io::Result<Option<Cgroup>> {
+        let Some((hierarchy, parent)) = &self.cgroup else { return Ok(None) };
+        hierarchy.group(parent, self.vm.as_str(), &self.cgroup_limits).map(Some)
+    }
+
+    /// Descriptor 0 is the channel, 2 the log; everything else arrives over the channel.
+    fn spawn(&self, channel: UnixStream, log: OwnedFd) -> Result<Child, StartError> {
+        Command::new(&self.binary)
+            .arg(self.vm.as_str())
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(channel)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .map_err(|source| StartError::Spawn { binary: self.binary.clone(), source })
+    }
+
+    async fn introduce(&self, channel: &mut CellChannel, process: &mut Process) -> Result<(u32, Vec<Layer>), StartError> {
+        channel.send(to_cell::Message::Start(self.start.clone()), &[]).await?;
+        let mut pid = 0;
+        loop {
+            match channel.receive().await?.ok_or(StartError::Ended)? {
+                from_cell::Message::Forked(forked) => {
+                    pid = forked.pid;
+                    process.pidfd = channel.take_fd();
+                }
+                from_cell::Message::Ready(ready) => return Ok((pid, ready.layers)),
+                from_cell::Message::Refused(refused) => return Err(StartError::Refused(refused.reason)),
+                other => debug!(?other, "a cell that is not ready yet said something else"),
+            }
+        }
+    }
+}
+
+impl Cell {
+    /// Ends the process at once.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Waits for the process, which has closed its channel, and says how it ended.
+    pub async fn reap(mut self) -> String {
+        self.process.kill_and_reap().await
+    }
+}
+
+impl Process {
+    fn kill(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            // It may have ended by itself, which is as good.
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+
+    async fn kill_and_reap(&mut self) -> String {
+        // A cell that closes its channel and lives on is not a cell any more. One that is ending keeps
+        // the status it ended with.
+        self.kill();
+        let pidfd = self.pidfd.take();
+        let cgroup = self.cgroup.take();
+        spawn_blocking(move || reap(pidfd, cgroup)).await.unwrap_or_else(|error| error.to_string())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let (pidfd, cgroup) = (self.pidfd.take(), self.cgroup.take());
+        if let Some(pidfd) = &pidfd {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+        if pidfd.is_some() || cgroup.is_some() {
+            reap(pidfd, cgroup);
+        }
+    }
+}
+
+/// Waits for a process that has ended or is about to; blocks for as long as the kernel takes.
+fn reap(pidfd: Option<OwnedFd>, cgroup: Option<Cgroup>) -> String {
+    let mut how = "ended before it was known".to_string();
+    if let Some(pidfd) = &pidfd {
+        how = match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd)), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("exit code {code}"),
+                (_, Some(signal)) => format!("signal {signal}"),
+                _ => "unknown status".into(),
+            },
+            Ok(None) => "no status".into(),
+            Err(error) => format!("not known: {error}"),
+        };
+    }
+    if let Some(Err(error)) = cgroup.map(|group| group.remove()) {
+        warn!(%error, "the cell's control group stays until the next start");
+    }
+    how
+}
+
+fn reap_first(mut first: Child, kill: bool) {
+    spawn_blocking(move || {
+        if kill {
+            let _ = first.kill();
+        }
+        first.wait()
+    });
+}
+
+/// A pipe whose writer never blocks: a cell must not wait for its log.
+fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    use rustix::fs::{OFlags, fcntl_setfl};
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    fcntl_setfl(&writer, OFlags::NONBLOCK)?;
+    Ok((pipe::Receiver::from_owned_fd(reader)?, writer))
+}
+
+/// Makes the VM's directory, or checks that the one there is what it should be.
+fn prepare_volume(path: &Path, uid: u32) -> Result<(), StartError> {
+    let wrong = |reason: String| StartError::Volume { path: path.into(), reason };
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return chown(path, Some(uid), Some(uid)).map_err(|error| wrong(format!("change owner: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(wrong(format!("create: {error}"))),
+    }
+    let metadata = fs::symlink_metadata(path).map_err(|error| wrong(format!("look up: {error}")))?;
+    if !metadata.is_dir() {
+        return Err(wrong("is not a directory; move it away".into()));
+    }
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if owner != uid {
+        return Err(wrong(format!("belongs to uid {owner}, the cell's is {uid}; run: chown -R {uid}:{uid} on it")));
+    }
+    if mode != 0o700 {
+        return Err(wrong(format!("has mode {mode:03o}; run: chmod 700 on it")));
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! The task of one VM. It starts the cell, serves until the cell ends, pauses, and starts it again:
+//!
+//! ```text
+//!          +---------------------------- pause ----------------------------+
+//!          v                                                               |
+//!      STARTING --ready--> READY --front-end--> ATTACHED --cell ends--> BACKING OFF
+//!          |                 ^---- hangs up --------+
+//!          +-----refused---> BROKEN --pause--> STARTING
+//! ```
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use vamos_proto::cell::{Bind, Counters, Drain, StatsRequest, Unbind, from_cell, to_cell};
+use vamos_proto::control::VmState;
+
+use super::attachment::Attachment;
+use super::backoff::Backoff;
+use super::{Command, Reply, Status, VmError};
+use crate::cell::channel::ChannelError;
+use crate::cell::spawn::{Cell, Recipe, StartError};
+use crate::limits::{ACCEPT_PAUSE, CELL_BACKOFF_MAX};
+
+/// Questions a cell may leave unanswered before the oldest are given up.
+const PENDING_MAX: usize = 256;
+
+pub(super) struct Supervisor {
+    recipe: Recipe,
+    listener: UnixListener,
+    socket: PathBuf,
+    inbox: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+    attachment: Attachment,
+    pending: HashMap<u64, Pending>,
+    requests: u64,
+}
+
+/// Who waits for an answer of the cell.
+enum Pending {
+    Done(Reply<()>),
+    Stats(Reply<Counters>),
+}
+
+/// Why serving with one cell ended.
+enum End {
+    /// The cell did, by itself.
+    Cell,
+    /// It is to be replaced, for whom.
+    Replace(Reply<()>),
+    /// The VM is to end, for whom.
+    Stop(Reply<()>),
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        recipe: Recipe,
+        listener: UnixListener,
+        socket: PathBuf,
+        inbox: mpsc::Receiver<Command>,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let attachment = Attachment::new(recipe.vm.clone());
+        Self { recipe, listener, socket, inbox, status, attachment, pending: HashMap::new(), requests: 0 }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let reply = loop {
+            let pause = match self.recipe.start().await {
+                Ok(cell) => match self.serve(cell, &mut backoff).await {
+                    Next::Pause(pause) => pause,
+                    Next::Stop(reply) => break Some(reply),
+                },
+                Err(error) => self.not_started(&error, &mut backoff),
+            };
+            if let Some(reply) = self.pause(pause).await {
+                break Some(reply);
+            }
+            if self.inbox.is_closed() {
+                break None;
+            }
+        };
+        // The path is this VM's alone; nobody else binds it.
+        let _ = fs::remove_file(&self.socket);
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn not_started(&mut self, error: &StartError, backoff: &mut Backoff) -> Duration {
+        let vm = &self.recipe.vm;
+        warn!(%vm, %error, "the cell could not be started");
+        let pause = if error.needs_operator() { CELL_BACKOFF_MAX } else { backoff.failed(Duration::ZERO) };
+        let state = if error.needs_operator() { VmState::Broken } else { VmState::BackingOff };
+        self.publish(state, error.to_string());
+        pause
+    }
+
+    fn publish(&self, state: VmState, detail: String) {
+        self.status.send_modify(|status| {
+            status.state = state;
+            status.detail = detail;
+            if !matches!(state, VmState::Ready | VmState::Attached) {
+                status.cell_pid = 0;
+            }
+        });
+    }
+
+    async fn serve(&mut self, mut cell: Cell, backoff: &mut Backoff) -> Next {
+        let (vm, started) = (self.recipe.vm.clone(), Instant::now());
+        info!(%vm, pid = cell.pid, "cell serves");
+        self.status.send_modify(|status| {
+            status.cell_pid = cell.pid;
+            status.cell_starts += 1;
+            status.layers.clone_from(&cell.layers);
+        });
+        self.publish(VmState::Ready, String::new());
+        let end = self.until_the_end(&mut cell).await;
+        self.attachment.detach().await;
+        self.pending.clear();
+        let how = cell.reap().await;
+        match end {
+            End::Cell => {
+                let pause = backoff.failed(started.elapsed());
+                let failures = backoff.failures();
+                warn!(%vm, how, failures, ?pause, "the cell ended; it is started again");
+                self.publish(VmState::BackingOff, format!("the cell ended ({how}), {failures} times in a row"));
+                Next::Pause(pause)
+            }
+            End::Replace(reply) => {
+                info!(%vm, how, "the cell is replaced");
+                self.publish(VmState::Starting, String::new());
+                let _ = reply.send(Ok(()));
+                Next::Pause(Duration::ZERO)
+            }
+            End::Stop(reply) => Next::Stop(reply),
+        }
+    }
+
+    async fn until_the_end(&mut self, cell: &mut Cell) -> End {
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((front_end, _)) => {
+                        if self.attach(front_end, cell).await.is_err() {
+                            return End::Cell;
+                        }
+                    }
+                    Err(error) => pause_accepting(&self.recipe.vm, &error).await,
+                },
+                () = self.attachment.detached() => self.publish(VmState::Ready, String::new()),
+                message = cell.channel.receive() => match message {
+                    Ok(Some(message)) => self.heard(message),
+                    Ok(None) => return End::Cell,
+                    Err(error) => {
+                        warn!(vm = %self.recipe.vm, %error, "the cell cannot be understood and is ended");
+                        return End::Cell;
+                    }
+                },
+                command = self.inbox.recv() => match self.obey(command, cell).await {
+                    Ok(None) => {}
+                    Ok(Some(end)) => return end,
+                    Err(error) => {
+                        warn!(vm = %self.recipe.vm, %error, "the cell cannot be told anything and is ended");
+                        return End::Cell;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn attach(&mut self, front_end: UnixStream, cell: &Cell) -> Result<(), ChannelError> {
+        self.attachment.accept(front_end, cell).await?;
+        self.publish(VmState::Attached, String::new());
+        Ok(())
+    }
+
+    fn heard(&mut self, message: from_cell::Message) {
+        match message {
+            from_cell::Message::Done(done) => {
+                if let Some(Pending::Done(reply)) = self.pending.remove(&done.request) {
+                    let result = if done.error.is_empty() { Ok(()) } else { Err(self.cell_says(done.error)) };
+                    let _ = reply.send(result);
+                }
+            }
+            from_cell::Message::Stats(stats) => {
+                if let Some(Pending::Stats(reply)) = self.pending.remove(&stats.request) {
+                    let _ = reply.send(Ok(stats.counters.unwrap_or_default()));
+                }
+            }
+            from_cell::Message::Detached(detached) if !detached.error.is_empty() => {
+                warn!(vm = %self.recipe.vm, error = %detached.error.escape_debug(), "the device ended");
+            }
+            _ => {}
+        }
+    }
+
+    fn cell_says(&self, reason: String) -> VmError {
+        VmError::Cell { vm: self.recipe.vm.clone(), reason: reason.escape_debug().to_string() }
+    }
+
+    fn request(&mut self, pending: Pending) -> u64 {
+        if self.pending.len() >= PENDING_MAX {
+            // Their askers have long given up.
+            self.pending.clear();
+        }
+        self.requests += 1;
+        self.pending.insert(self.requests, pending);
+        self.requests
+    }
+
+    /// Carries out a command with a cell at hand. `None` as command: nobody can command any more.
+    async fn obey(&mut self, command: Option<Command>, cell: &mut Cell) -> Result<Option<End>, ChannelError> {
+        match command {
+            Some(Command::Bind { binding, reply }) => {
+                self.remember(&binding);
+                let request = self.request(Pending::Done(reply));
+                let bind = Bind { request, binding: Some(*binding) };
+                cell.channel.send(to_cell::Message::Bind(bind), &[]).await?;
+            }
+            Some(Command::Unbind { name, reply }) => {
+                self.forget(&name);
+                let request = self.request(Pending::Done(reply));
+                let unbind = Unbind { request, name, purge: false };
+                cell.channel.send(to_cell::Message::Unbind(unbind), &[]).await?;
+            }
+            Some(Command::Stats { reply }) => {
+                let request = self.request(Pending::Stats(reply));
+                cell.channel.send(to_cell::Message::Stats(StatsRequest { request }), &[]).await?;
+            }
+            Some(Command::Replace { drain, reply }) => {
+                self.end_cell(cell, drain).await;
+                return Ok(Some(End::Replace(reply)));
+            }
+            Some(Command::Stop { drain, reply }) => {
+                self.end_cell(cell, Some(drain)).await;
+                return Ok(Some(End::Stop(reply)));
+            }
+            None => return Ok(Some(End::Cell)),
+        }
+        Ok(None)
+    }
+
+    /// Lets the cell finish its streams, for at most `drain`, then ends it. Its front-end stays connected
+    /// meanwhile, for the streams' sake.
+    async fn end_cell(&mut self, cell: &mut Cell, drain: Option<Duration>) {
+        if let Some(drain) = drain {
+            let deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+            let ended = async {
+                cell.channel.send(to_cell::Message::Drain(Drain { deadline_ms }), &[]).await?;
+                while cell.channel.receive().await?.is_some() {}
+                Ok::<_, ChannelError>(())
+            };
+            // The cell keeps the deadline itself; this is for one that does not.
+            let _ = timeout(drain + Duration::from_secs(1), ended).await;
+        }
+        cell.kill();
+    }
+
+    fn remember(&mut self, binding: &vamos_proto::cell::Binding) {
+        self.forget(&binding.name);
+        self.recipe.start.bindings.push(binding.clone());
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.recipe.start.bindings.retain(|binding| binding.name != name);
+    }
+
+    /// Waits without a cell; who wants the VM to end, if somebody does.
+    async fn pause(&mut self, pause: Duration) -> Option<Reply<()>> {
+        let end = sleep(pause);
+        tokio::pin!(end);
+        let broken = self.status.borrow().state == VmState::Broken;
+        loop {
+            tokio::select! {
+                () = &mut end => return None,
+                // A short pause goes unnoticed: the front-end waits in the backlog. A broken VM must not
+                // leave its VMM hanging.
+                accepted = self.listener.accept(), if broken => match accepted {
+                    Ok(_) => warn!(vm = %self.recipe.vm, "a front-end connected, but the VM has no cell: refused"),
+                    Err(error) => pause_accepting(&self.recipe.vm, &error).await,
+                },
+                command = self.inbox.recv() => match command {
+                    Some(Command::Stop { reply, .. }) => return Some(reply),
+                    Some(command) => if self.obey_without_cell(command) { return None },
+                    None => return None,
+                },
+            }
+        }
+    }
+
+    /// Carries out what can be; whether a cell is to be started now.
+    fn obey_without_cell(&mut self, command: Command) -> bool {
+        let no_cell = || VmError::NoCell { vm: self.recipe.vm.clone(), detail: self.status.borrow().detail.clone() };
+        match command {
+            Command::Stats { reply } => {
+                let _ = reply.send(Err(no_cell()));
+            }
+            Command::Bind { binding, reply } => {
+                self.remember(&binding);
+                let _ = reply.send(Ok(()));
+                return true;
+            }
+            Command::Unbind { name, reply } => {
+                self.forget(&name);
+                let _ = reply.send(Ok(()));
+                return true;
+            }
+            Command::Replace { reply, .. } | Command::Stop { reply, .. } => {
+                let _ = reply.send(Ok(()));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// What to do after a cell has ended.
+enum Next {
+    Pause(Duration),
+    Stop(Reply<()>),
+}
+
+/// For want of descriptors or memory; others may give some back. The loop must not spin until then.
+async fn pause_accepting(vm: &vamos_proto::id::VmId, error: &std::io::Error) {
+    warn!(%vm, %error, "cannot accept a front-end now");
+    sleep(ACCEPT_PAUSE).await;
+}
