@@ -51,6 +51,17 @@ impl Figures {
         self.0.insert(name, figure);
     }
 
+    /// All of them in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let shown = self.0.iter().map(|(name, figure)| {
+            // Whole where that says enough, as in 48211 rows/s, else as in 0.0042 a row.
+            let digits = if figure.median >= 100.0 || figure.median.fract() == 0.0 { 0 } else { 4 };
+            format!("{name}={:.digits$}", figure.median)
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
     /// Writes the file.
     ///
     /// # Errors
