@@ -24,29 +24,32 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Builds what is not up to date. cargo reports its progress on standard error.
+    /// Builds what runs on the host, where it is not up to date. cargo reports its progress on standard
+    /// error.
+    ///
+    /// # Errors
+    /// When something does not compile.
+    pub fn build_host() -> Result<Self> {
+        let target = target_directory()?;
+        let mut command = cargo_command();
+        command.args(["build", "--release", "--package", "vamos-host", "--package", "vamos-cell"]);
+        run(command.args(["--package", "vamos-ctl", "--bins"]))?;
+        let release = target.join("release");
+        let guest = target.join(GUEST_TARGET).join("release");
+        let artifacts = Self { vamosd: release.join("vamosd"), vamosctl: release.join("vamosctl"), guest };
+        for binary in [&artifacts.vamosd, &artifacts.vamosctl] {
+            ensure!(binary.exists(), "{} is not where cargo should have put it", binary.display());
+        }
+        Ok(artifacts)
+    }
+
+    /// As [`Artifacts::build_host`], and the agent for guests.
     ///
     /// # Errors
     /// When something does not compile.
     pub fn build() -> Result<Self> {
-        let target = target_directory()?;
-        cargo(&[
-            "build",
-            "--release",
-            "--package",
-            "vamos-host",
-            "--package",
-            "vamos-cell",
-            "--package",
-            "vamos-ctl",
-        ])?;
-        let release = target.join("release");
-        let guest = target.join(GUEST_TARGET).join("release");
-        let artifacts = Self { vamosd: release.join("vamosd"), vamosctl: release.join("vamosctl"), guest };
+        let artifacts = Self::build_host()?;
         artifacts.build_for_guests("vamos-agent", "vamos-agent")?;
-        for binary in [&artifacts.vamosd, &artifacts.vamosctl] {
-            ensure!(binary.exists(), "{} is not where cargo should have put it", binary.display());
-        }
         Ok(artifacts)
     }
 
@@ -85,10 +88,6 @@ pub(crate) fn cargo_command() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository()).stdin(Stdio::null());
     command
-}
-
-fn cargo(arguments: &[&str]) -> Result<()> {
-    run(cargo_command().args(arguments))
 }
 
 fn run(command: &mut Command) -> Result<()> {

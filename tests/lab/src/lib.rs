@@ -17,6 +17,7 @@
 pub mod accelerator;
 pub mod apt;
 pub mod artifacts;
+pub mod bench;
 pub mod cache;
 mod closure;
 pub mod cpio;

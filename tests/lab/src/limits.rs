@@ -31,3 +31,9 @@ pub const CACHE_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// End of a console or log that an error message quotes.
 pub const QUOTED_LINES_MAX: usize = 25;
+
+/// One step of `cargo verify`, a build from nothing included.
+pub const VERIFY_STEP_MAX: Duration = Duration::from_secs(40 * 60);
+
+/// A measurement, its build included.
+pub const BENCH_MAX: Duration = Duration::from_secs(60 * 60);

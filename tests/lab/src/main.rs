@@ -1,10 +1,12 @@
 //! The commands behind the aliases of `.cargo/config.toml`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use vamos_lab::demo;
+use vamos_lab::{bench, demo, verify};
 
 /// The VM lab.
 #[derive(Debug, Parser)]
@@ -25,11 +27,21 @@ enum Command {
         #[arg(long, value_name = "N")]
         packages: Option<usize>,
     },
+    /// Run every check there is.
+    Verify,
+    /// Measure the channel at native speed; arguments are bench-channel's.
+    BenchChannel {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     vamos_lab::enter()?;
     match Cli::parse().command {
-        Command::Demo { json, packages } => demo::run(&demo::Options { json, packages }),
+        Command::Demo { json, packages } => demo::run(&demo::Options { json, packages })?,
+        Command::Verify => return Ok(ExitCode::from(u8::from(verify::run()?.failed > 0))),
+        Command::BenchChannel { arguments } => bench::channel(&arguments)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
