@@ -1,0 +1,243 @@
+//! The rounds: each gives every variant a short slice, in an order that alternates, so that whatever
+//! else the machine does falls on all of them alike.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio_postgres::Statement as PostgresStatement;
+
+use crate::echo::Echo;
+use crate::guest::{Guest, Loader, Reader, selects_at_once};
+use crate::inprocess::InProcess;
+use crate::platform::Platform;
+use crate::process::Pid;
+use crate::statistics::Estimate;
+use crate::workload::{Keys, ROWS_PER_TRANSACTION};
+
+/// Sessions of the concurrent case.
+pub const SESSIONS: usize = 64;
+
+/// How much one slice does.
+#[derive(Debug, Clone, Copy)]
+pub struct Slices {
+    /// Pings or point SELECTs, one after the other.
+    pub requests: usize,
+    /// How long the concurrent sessions run.
+    pub concurrent: Duration,
+    /// Transactions of the load.
+    pub transactions: i64,
+}
+
+/// Everything that takes part.
+pub struct Variants {
+    /// Two processes and a socket.
+    pub echo: Echo,
+    /// SQLite in this process.
+    pub inprocess: InProcess,
+    /// The link.
+    pub guest: Guest,
+    /// One session that reads.
+    pub reader: Reader,
+    /// [`SESSIONS`] sessions that read.
+    pub readers: Vec<Reader>,
+    /// One session that loads.
+    pub loader: Loader,
+    /// PostgreSQL, if it is installed.
+    pub postgres: Option<PostgresReaders>,
+}
+
+/// Connections to PostgreSQL that read by key.
+pub struct PostgresReaders {
+    /// The connections, each with its prepared SELECT; the first is the single session.
+    pub readers: Vec<(tokio_postgres::Client, PostgresStatement)>,
+    /// The keys it reads.
+    pub keys: Keys,
+}
+
+/// What the rounds found, a sample a round; times in microseconds.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Socket ping-pong.
+    pub socket: Vec<f64>,
+    /// SQL ping.
+    pub ping: Vec<f64>,
+    /// Point SELECT over the link.
+    pub select: Vec<f64>,
+    /// The same in this process.
+    pub select_inprocess: Vec<f64>,
+    /// The same over PostgreSQL's socket.
+    pub select_postgres: Vec<f64>,
+    /// CPU of the cell for one point SELECT of a single session.
+    pub select_cpu: Vec<f64>,
+    /// Statements a second of the concurrent sessions.
+    pub concurrent: Vec<f64>,
+    /// The same over PostgreSQL's socket.
+    pub concurrent_postgres: Vec<f64>,
+    /// Transitions a statement of the concurrent sessions.
+    pub transitions: Vec<f64>,
+    /// CPU of the cell a statement of the concurrent sessions.
+    pub concurrent_cpu: Vec<f64>,
+    /// CPU of the client a statement of the concurrent sessions.
+    pub client_cpu: Vec<f64>,
+    /// Rows a second of the load over the link.
+    pub load: Vec<f64>,
+    /// The same in this process.
+    pub load_inprocess: Vec<f64>,
+}
+
+/// The slices of a round.
+#[derive(Debug, Clone, Copy)]
+enum Slice {
+    Socket,
+    Ping,
+    Select,
+    SelectInProcess,
+    SelectPostgres,
+    Concurrent,
+    ConcurrentPostgres,
+    Load,
+    LoadInProcess,
+}
+
+/// Compared slices are next to each other.
+const ORDER: [Slice; 9] = [
+    Slice::Socket,
+    Slice::Ping,
+    Slice::Select,
+    Slice::SelectPostgres,
+    Slice::SelectInProcess,
+    Slice::Concurrent,
+    Slice::ConcurrentPostgres,
+    Slice::Load,
+    Slice::LoadInProcess,
+];
+
+/// Runs one round, forwards or backwards, and adds its samples.
+///
+/// # Errors
+/// The first error of any variant: a figure from a broken run is worth nothing.
+pub async fn run(
+    variants: &mut Variants,
+    platform: &Platform,
+    slices: Slices,
+    backwards: bool,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    let mut order = ORDER;
+    if backwards {
+        order.reverse();
+    }
+    for slice in order {
+        one(slice, variants, platform, slices, samples)
+            .await
+            .with_context(|| format!("run the slice {slice:?}"))?;
+    }
+    Ok(())
+}
+
+async fn one(
+    slice: Slice,
+    variants: &mut Variants,
+    platform: &Platform,
+    slices: Slices,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    let rows = (slices.transactions * ROWS_PER_TRANSACTION) as f64;
+    match slice {
+        // A ping's frame is a header and nothing else, both ways.
+        Slice::Socket => {
+            let trips = variants.echo.round_trips(slices.requests, vamos_proto::frame::HEADER_BYTES)?;
+            samples.socket.push(microseconds(&trips));
+        }
+        Slice::Ping => samples.ping.push(microseconds(&variants.guest.pings(slices.requests).await?)),
+        Slice::Select => {
+            let before = platform.cell_cpu()?;
+            samples.select.push(microseconds(&variants.reader.selects(slices.requests).await?));
+            let cpu = platform.cell_cpu()?.saturating_sub(before);
+            samples.select_cpu.push(cpu.as_secs_f64() * 1e6 / slices.requests as f64);
+        }
+        Slice::SelectInProcess => {
+            samples.select_inprocess.push(microseconds(&variants.inprocess.selects(slices.requests)?));
+        }
+        Slice::SelectPostgres => {
+            if let Some(postgres) = &mut variants.postgres {
+                samples.select_postgres.push(microseconds(&postgres.selects(slices.requests).await?));
+            }
+        }
+        Slice::Concurrent => concurrent(variants, platform, slices.concurrent, samples).await?,
+        Slice::ConcurrentPostgres => {
+            if let Some(postgres) = &mut variants.postgres {
+                let start = Instant::now();
+                let answered = postgres.selects_at_once(start + slices.concurrent).await?;
+                samples.concurrent_postgres.push(answered as f64 / start.elapsed().as_secs_f64());
+            }
+        }
+        Slice::Load => {
+            samples.load.push(rows / variants.loader.load(slices.transactions).await?.as_secs_f64())
+        }
+        Slice::LoadInProcess => {
+            samples.load_inprocess.push(rows / variants.inprocess.load(slices.transactions)?.as_secs_f64());
+        }
+    }
+    Ok(())
+}
+
+async fn concurrent(
+    variants: &mut Variants,
+    platform: &Platform,
+    duration: Duration,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    let before = (platform.transitions()?, platform.cell_cpu()?, Pid::own().cpu()?);
+    let start = Instant::now();
+    let answered = selects_at_once(&mut variants.readers, start + duration).await? as f64;
+    let elapsed = start.elapsed();
+    let after = (platform.transitions()?, platform.cell_cpu()?, Pid::own().cpu()?);
+    let transitions = (after.0.kicks + after.0.calls).saturating_sub(before.0.kicks + before.0.calls);
+    samples.concurrent.push(answered / elapsed.as_secs_f64());
+    samples.transitions.push(transitions as f64 / answered);
+    samples.concurrent_cpu.push(after.1.saturating_sub(before.1).as_secs_f64() * 1e6 / answered);
+    samples.client_cpu.push(after.2.saturating_sub(before.2).as_secs_f64() * 1e6 / answered);
+    Ok(())
+}
+
+impl PostgresReaders {
+    async fn selects(&mut self, count: usize) -> anyhow::Result<Vec<Duration>> {
+        let (client, select) = self.readers.first().context("have a connection")?;
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (key, start) = (self.keys.draw(), Instant::now());
+            read(client, select, key).await?;
+            times.push(start.elapsed());
+        }
+        Ok(times)
+    }
+
+    async fn selects_at_once(&mut self, end: Instant) -> anyhow::Result<u64> {
+        let until = self.readers.iter().map(|(client, select)| {
+            let mut keys = self.keys.clone();
+            async move {
+                let mut answered = 0;
+                while Instant::now() < end {
+                    read(client, select, keys.draw()).await?;
+                    answered += 1;
+                }
+                anyhow::Ok(answered)
+            }
+        });
+        Ok(futures::future::try_join_all(until).await?.into_iter().sum())
+    }
+}
+
+async fn read(client: &tokio_postgres::Client, select: &PostgresStatement, key: i64) -> anyhow::Result<()> {
+    let row = client.query_one(select, &[&key]).await.context("select from PostgreSQL")?;
+    let values: (String, f64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    std::hint::black_box(values);
+    Ok(())
+}
+
+/// The median of a slice: one slow wake-up must not speak for the rest.
+fn microseconds(times: &[Duration]) -> f64 {
+    let times: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+    Estimate::of(&times).map_or(f64::NAN, |estimate| estimate.median)
+}
