@@ -1,1 +1,43 @@
 //! The embedded engine: SQLite with authorizer, limits and group commit.
+//!
+//! One [`SqliteEngine`] is one database file. Where a statement runs:
+//!
+//! ```text
+//!  autocommit read, known to be quick ──▶ inline   on the caller's thread, small budget
+//!  autocommit read ─────────────────────▶ pool     a few threads, started and ended by need
+//!  autocommit write ────────────────────▶ writer   one thread: a group of writes, one COMMIT, one fsync
+//!  transaction, temporary objects,      ─▶ seat    a thread and a connection of the pool, held by one
+//!  open cursor                                     session until it no longer needs them
+//! ```
+//!
+//! Whoever writes holds the `lane`; it is a fair queue, so nothing waits on SQLite's own locks. What a
+//! guest may say is decided by the authorizer (default deny), the build's flags and SQLite's limits;
+//! how long it may take by deadlines, and by a watchdog for what ignores those.
+//!
+//! Knows nothing of frames, links or sequence numbers: those are `sql-pv/server`'s.
+
+mod allow;
+mod authorizer;
+mod bind;
+mod config;
+mod connection;
+mod cursor;
+mod engine;
+mod facts;
+mod guard;
+mod inline;
+mod lane;
+pub mod limits;
+mod pool;
+mod pragma;
+mod run;
+mod seat;
+mod session;
+mod sqlstate;
+mod text;
+mod ticket;
+mod watchdog;
+mod writer;
+
+pub use config::{GiveUp, SqliteConfig};
+pub use engine::{Activity, OpenError, SqliteEngine};

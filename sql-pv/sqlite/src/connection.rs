@@ -1,0 +1,190 @@
+//! A connection as every part of the engine uses it: safe settings, callbacks in place, and a session's
+//! own settings put on before each statement and never left behind.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::hooks::Wal;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionState};
+
+use crate::authorizer;
+use crate::guard::{Guard, Mode};
+use crate::limits::{INLINE_CACHE_KIB, READER_CACHE_KIB, WRITER_CACHE_KIB};
+use crate::limits::{INLINE_VALUE_BYTES_MAX, PAGE_BYTES, PREPARED_MAX, PROGRESS_INSTRUCTIONS, SQLITE_LIMITS};
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Groups of autocommit writes.
+    Writer,
+    /// Autocommit reads, or one session that needs a connection of its own.
+    Reader,
+    /// Quick reads on the caller's thread.
+    Inline,
+}
+
+/// Settings a session may choose (PRAGMA).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) foreign_keys: bool,
+    pub(crate) recursive_triggers: bool,
+    pub(crate) query_only: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { foreign_keys: true, recursive_triggers: false, query_only: false }
+    }
+}
+
+/// A connection to the database.
+pub(crate) struct Conn {
+    pub(crate) db: Connection,
+    pub(crate) guard: Arc<Guard>,
+    applied: Cell<Settings>,
+    /// Temporary objects exist: what is known about a text elsewhere may not hold here.
+    pub(crate) has_temp: Cell<bool>,
+}
+
+impl Conn {
+    /// Opens the database, which is created if it does not exist.
+    pub(crate) fn open(
+        path: &Path,
+        role: Role,
+        bytes_max: u64,
+        commits: &Arc<AtomicU64>,
+        log: impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static,
+    ) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut db = Connection::open_with_flags(path, flags)?;
+        settle(&db, role, bytes_max)?;
+        let guard = Arc::new(Guard::new());
+        let (asked, looking, counted) = (guard.clone(), guard.clone(), commits.clone());
+        db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| {
+            authorizer::authorize(&asked, context)
+        }))?;
+        db.progress_handler(PROGRESS_INSTRUCTIONS, Some(move || looking.look()))?;
+        db.commit_hook(Some(move || {
+            counted.fetch_add(1, Relaxed);
+            false
+        }))?;
+        db.wal_hook(Some(log))?;
+        add_history_functions(&db, &guard)?;
+        Ok(Self { db, guard, applied: Cell::new(Settings::default()), has_temp: Cell::new(false) })
+    }
+
+    /// Runs one of the engine's own statements. The guest's deadline does not hold for it.
+    pub(crate) fn engine(&self, text: &str) -> rusqlite::Result<()> {
+        let mode = self.guard.mode();
+        let ticket = self.guard.ticket();
+        self.guard.enter(Mode::Engine);
+        self.guard.end();
+        let outcome = self.db.prepare_cached(text).and_then(|mut statement| {
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        });
+        self.guard.enter(mode);
+        self.guard.begin(ticket, i64::MAX);
+        outcome
+    }
+
+    /// Puts a session's settings on.
+    pub(crate) fn apply(&self, settings: Settings) -> rusqlite::Result<()> {
+        let applied = self.applied.get();
+        if settings == applied {
+            return Ok(());
+        }
+        let switch = |name: &str, on: bool| self.engine(&format!("PRAGMA {name} = {}", u8::from(on)));
+        if settings.foreign_keys != applied.foreign_keys {
+            switch("foreign_keys", settings.foreign_keys)?;
+        }
+        if settings.recursive_triggers != applied.recursive_triggers {
+            switch("recursive_triggers", settings.recursive_triggers)?;
+        }
+        if settings.query_only != applied.query_only {
+            switch("query_only", settings.query_only)?;
+        }
+        self.applied.set(settings);
+        Ok(())
+    }
+
+    /// Whether a transaction has begun to write the database.
+    pub(crate) fn is_writing(&self) -> bool {
+        matches!(self.db.transaction_state(Some(MAIN_DB)), Ok(TransactionState::Write))
+    }
+
+    /// Looks whether there are temporary objects. Prepared statements do not outlive the change.
+    pub(crate) fn look_for_temp(&self) -> rusqlite::Result<bool> {
+        let mode = self.guard.mode();
+        self.guard.enter(Mode::Engine);
+        let count =
+            self.db.query_row("SELECT count(*) FROM sqlite_temp_schema", [], |row| row.get::<_, i64>(0));
+        self.guard.enter(mode);
+        let has = count? > 0;
+        if has != self.has_temp.replace(has) {
+            self.db.flush_prepared_statement_cache();
+        }
+        Ok(has)
+    }
+
+    /// Rolls back whatever is open; a connection on which that fails is good for nothing.
+    pub(crate) fn roll_back(&self) -> rusqlite::Result<()> {
+        if self.db.is_autocommit() { Ok(()) } else { self.engine("ROLLBACK") }
+    }
+}
+
+fn settle(db: &Connection, role: Role, bytes_max: u64) -> rusqlite::Result<()> {
+    db.busy_timeout(Duration::from_secs(5))?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false)?;
+    db.set_prepared_statement_cache_capacity(PREPARED_MAX);
+    let cache = match role {
+        Role::Writer => WRITER_CACHE_KIB,
+        Role::Reader => READER_CACHE_KIB,
+        Role::Inline => INLINE_CACHE_KIB,
+    };
+    // The page size is a database's from its first page on; the quota counts in those.
+    db.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL"))?;
+    let page_bytes: u64 = db.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+    let pages = (bytes_max / page_bytes.max(1)).clamp(1, 0xffff_fffe);
+    db.execute_batch(&format!(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;
+         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{cache}; PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = {}; PRAGMA max_page_count = {pages}",
+        64 << 20
+    ))?;
+    // Only now: it forbids the journal mode to be chosen.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    for (limit, value) in SQLITE_LIMITS {
+        db.set_limit(limit, value)?;
+    }
+    if role == Role::Inline {
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, INLINE_VALUE_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+/// `changes()` and its like, which tell a session what it did itself, wherever that ran. Within a
+/// trigger they tell what the statement before the triggering one did.
+fn add_history_functions(db: &Connection, guard: &Arc<Guard>) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
+    let of = guard.clone();
+    db.create_scalar_function(c"last_insert_rowid", 0, flags, move |_: &Context<'_>| {
+        Ok(of.last_insert_rowid.load(Relaxed))
+    })?;
+    let of = guard.clone();
+    db.create_scalar_function(c"changes", 0, flags, move |_: &Context<'_>| Ok(of.changes.load(Relaxed)))?;
+    let of = guard.clone();
+    db.create_scalar_function(c"total_changes", 0, flags, move |_: &Context<'_>| {
+        Ok(of.total_changes.load(Relaxed))
+    })
+}

@@ -1,0 +1,181 @@
+//! A database: what all its sessions, threads and connections share.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Once};
+
+use tokio::sync::Semaphore;
+use vamos_sql_server::SqlError;
+use vamos_sql_server::engine::{Answer, Engine, SessionIdentity};
+
+use crate::config::SqliteConfig;
+use crate::connection::{Conn, Role};
+use crate::facts::{Facts, Interned};
+use crate::inline::Inline;
+use crate::lane::Lane;
+use crate::pool::Pool;
+use crate::session::SqliteSession;
+use crate::watchdog::Watchdog;
+use crate::writer::Writer;
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The name would leave the directory or is empty.
+    #[error("{0:?} is not a database name: use letters, digits, '-', '_' and '.', not starting with '.'")]
+    Name(String),
+    /// SQLite could not open or set up the file.
+    #[error("open the database {path}")]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The watchdog's thread could not be started.
+    #[error("start the watchdog")]
+    Watchdog(#[source] std::io::Error),
+}
+
+/// What an engine has done so far, since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// Transactions committed: each is one fsync of the write-ahead log.
+    pub commits: u64,
+    /// Autocommit statements whose effects those commits made durable.
+    pub grouped_writes: u64,
+    /// Statements answered on the caller's thread.
+    pub inline: u64,
+    /// Threads alive at this moment, the watchdog aside.
+    pub threads: usize,
+}
+
+/// Shared by everything that belongs to one database.
+pub(crate) struct Database {
+    pub(crate) path: PathBuf,
+    pub(crate) config: SqliteConfig,
+    pub(crate) facts: Interned,
+    pub(crate) lane: Lane,
+    pub(crate) seats: Arc<Semaphore>,
+    pub(crate) pool: Pool,
+    pub(crate) writer: Writer,
+    pub(crate) inline: Inline,
+    pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) grouped_writes: AtomicU64,
+    pub(crate) inlined: AtomicU64,
+    commits: Arc<AtomicU64>,
+    /// Counts changes of the schema.
+    schema: AtomicU64,
+}
+
+impl Database {
+    /// Opens one more connection, watched over.
+    pub(crate) fn connect(&self, role: Role) -> rusqlite::Result<Conn> {
+        let log = self.writer.log_counter();
+        let conn = Conn::open(&self.path, role, self.config.database_bytes_max, &self.commits, log)?;
+        self.watchdog.add(&conn.guard);
+        Ok(conn)
+    }
+
+    /// The schema's version, as this process counts.
+    pub(crate) fn schema(&self) -> u64 {
+        self.schema.load(Relaxed)
+    }
+
+    /// What is known about statements may not hold any more.
+    pub(crate) fn schema_changed(&self) {
+        self.schema.fetch_add(1, Relaxed);
+    }
+}
+
+/// The embedded engine, for one database. Dropping it ends its threads.
+pub struct SqliteEngine {
+    database: Arc<Database>,
+}
+
+impl SqliteEngine {
+    /// Opens `<directory>/<database>.db`, creating it if need be.
+    ///
+    /// # Errors
+    /// [`OpenError`]: a bad name, or SQLite's own reason (unreadable, not a database, no space).
+    pub fn open(directory: &Path, database: &str, config: SqliteConfig) -> Result<Self, OpenError> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if database.is_empty() || database.starts_with('.') || !database.chars().all(is_plain) {
+            return Err(OpenError::Name(database.to_owned()));
+        }
+        let path = directory.join(format!("{database}.db"));
+        let watchdog =
+            Watchdog::start(config.watchdog_grace, config.give_up.clone()).map_err(OpenError::Watchdog)?;
+        let database = Arc::new(Database {
+            facts: Interned::default(),
+            lane: Lane::new(),
+            seats: Arc::new(Semaphore::new(config.seats_max.max(1))),
+            pool: Pool::new(config.readers_max.max(1)),
+            writer: Writer::default(),
+            inline: Inline::default(),
+            watchdog,
+            grouped_writes: AtomicU64::new(0),
+            inlined: AtomicU64::new(0),
+            commits: Arc::default(),
+            schema: AtomicU64::new(0),
+            path,
+            config,
+        });
+        let engine = Self { database };
+        engine
+            .try_out()
+            .map_err(|source| OpenError::Sqlite { path: engine.database.path.clone(), source })?;
+        Ok(engine)
+    }
+
+    /// What the engine has done so far.
+    pub fn activity(&self) -> Activity {
+        Activity {
+            commits: self.database.commits.load(Relaxed),
+            grouped_writes: self.database.grouped_writes.load(Relaxed),
+            inline: self.database.inlined.load(Relaxed),
+            threads: self.database.pool.threads() + self.database.writer.threads(),
+        }
+    }
+
+    /// Opens the file once, so that a bad one is known now and not to the first statement.
+    fn try_out(&self) -> rusqlite::Result<()> {
+        static HEAP: Once = Once::new();
+        let conn = self.database.connect(Role::Reader)?;
+        HEAP.call_once(|| {
+            let limit = format!("PRAGMA hard_heap_limit = {}", self.database.config.heap_bytes_max);
+            if let Err(error) = conn.engine(&limit) {
+                tracing::warn!(%error, "set SQLite's heap limit");
+            }
+        });
+        conn.db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+    }
+}
+
+impl Drop for SqliteEngine {
+    fn drop(&mut self) {
+        self.database.lane.close();
+        self.database.pool.close();
+        self.database.writer.close();
+        self.database.watchdog.close();
+    }
+}
+
+impl Engine for SqliteEngine {
+    type Session = SqliteSession;
+    type Statement = Arc<Facts>;
+
+    fn version(&self) -> String {
+        format!("SQLite {}", rusqlite::version())
+    }
+
+    fn statement(&self, text: Arc<str>) -> Arc<Facts> {
+        self.database.facts.facts(text)
+    }
+
+    fn open(&self, _identity: SessionIdentity, _application: &str) -> Answer<SqliteSession> {
+        // Nothing is held for a session that has not said anything yet.
+        Answer::Ready(Ok::<_, SqlError>(SqliteSession::new(self.database.clone())))
+    }
+}

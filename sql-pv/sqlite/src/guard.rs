@@ -1,0 +1,140 @@
+//! What a connection's callbacks (authorizer, progress handler, functions) share with those who run
+//! statements on it.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vamos_sql_server::SqlError;
+
+use crate::ticket::Ticket;
+
+/// On whose behalf statements are being prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mode {
+    /// The engine's own: everything is allowed.
+    Engine = 0,
+    /// A guest's single statement.
+    Guest = 1,
+    /// A guest on a connection of its own: transactions too.
+    Seated = 2,
+    /// A guest's VACUUM and nothing else.
+    Vacuum = 3,
+}
+
+/// What the authorizer saw in a statement.
+pub(crate) mod seen {
+    /// Anything at all: the statement was really prepared, not found.
+    pub(crate) const PREPARED: u32 = 1;
+    /// Makes or drops a temporary object.
+    pub(crate) const TEMP: u32 = 1 << 1;
+    /// Makes, changes or drops an object of the database.
+    pub(crate) const SCHEMA: u32 = 1 << 2;
+    /// Changes the database, not only temporary tables.
+    pub(crate) const WRITES: u32 = 1 << 3;
+    /// Inserts.
+    pub(crate) const INSERTS: u32 = 1 << 4;
+    /// Depends on what the session did last (`changes()` and the like).
+    pub(crate) const HISTORY: u32 = 1 << 5;
+}
+
+/// What functions like `changes()` tell a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    pub(crate) last_insert_rowid: i64,
+    pub(crate) changes: i64,
+    pub(crate) total_changes: i64,
+}
+
+/// Shared by a connection and its callbacks.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    mode: AtomicU8,
+    seen: AtomicU32,
+    refusal: Mutex<Option<String>>,
+    ticket: Mutex<Option<Arc<Ticket>>>,
+    /// Looks the statement may still live through.
+    looks: AtomicI64,
+    pub(crate) last_insert_rowid: AtomicI64,
+    pub(crate) changes: AtomicI64,
+    pub(crate) total_changes: AtomicI64,
+}
+
+impl Guard {
+    pub(crate) fn new() -> Self {
+        Self {
+            mode: AtomicU8::new(Mode::Engine as u8),
+            seen: AtomicU32::new(0),
+            refusal: Mutex::new(None),
+            ticket: Mutex::new(None),
+            looks: AtomicI64::new(i64::MAX),
+            last_insert_rowid: AtomicI64::new(0),
+            changes: AtomicI64::new(0),
+            total_changes: AtomicI64::new(0),
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        match self.mode.load(Relaxed) {
+            0 => Mode::Engine,
+            2 => Mode::Seated,
+            3 => Mode::Vacuum,
+            _ => Mode::Guest,
+        }
+    }
+
+    pub(crate) fn enter(&self, mode: Mode) {
+        self.mode.store(mode as u8, Relaxed);
+    }
+
+    pub(crate) fn see(&self, bits: u32) {
+        self.seen.fetch_or(bits, Relaxed);
+    }
+
+    /// What was seen since the last call.
+    pub(crate) fn take_seen(&self) -> u32 {
+        self.seen.swap(0, Relaxed)
+    }
+
+    /// Remembers what was refused, for the error's text.
+    pub(crate) fn refuse(&self, what: String) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Begins a statement that `looks` looks at the clock may interrupt.
+    pub(crate) fn begin(&self, ticket: Option<Arc<Ticket>>, looks: i64) {
+        *self.ticket.lock().unwrap_or_else(PoisonError::into_inner) = ticket;
+        self.looks.store(looks, Relaxed);
+    }
+
+    /// Ends it.
+    pub(crate) fn end(&self) {
+        self.begin(None, i64::MAX);
+    }
+
+    /// The ticket of the statement under way.
+    pub(crate) fn ticket(&self) -> Option<Arc<Ticket>> {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the statement under way should stop.
+    pub(crate) fn stop(&self) -> Option<SqlError> {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|ticket| ticket.stop())
+    }
+
+    /// Called by SQLite every so many instructions; true interrupts.
+    pub(crate) fn look(&self) -> bool {
+        self.looks.fetch_sub(1, Relaxed) <= 0 || self.stop().is_some()
+    }
+
+    /// Sets what functions like `changes()` answer.
+    pub(crate) fn recall(&self, history: History) {
+        self.last_insert_rowid.store(history.last_insert_rowid, Relaxed);
+        self.changes.store(history.changes, Relaxed);
+        self.total_changes.store(history.total_changes, Relaxed);
+    }
+}

@@ -1,0 +1,421 @@
+//! A seat: a thread and a connection that one session holds while it has a transaction, temporary
+//! objects or an open cursor.
+//!
+//! ```text
+//!            BEGIN, CREATE TEMP, a cursor stays open
+//!   (pool) ───────────────────────────────────────────▶ SERVING ──┐ request
+//!     ▲                                                   │  ▲ ▲  │
+//!     │  nothing is left that needs it                    │  │ └──┘
+//!     ├───────────────────────────────────────────────────┘  │ it writes and has no turn of the lane:
+//!     │                                                      │ the request goes back, and comes again
+//!     │  the session is gone: roll back                      │ with the turn
+//!     ├───────────────────────────────────────────────────── ┤
+//!     │  left alone for too long: roll back, and say so      │
+//!     └──────────────────────────────────────────────────────┘
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use vamos_sql_protocol::message::Transaction;
+use vamos_sql_server::SqlError;
+use vamos_sql_server::engine::{BatchOutcome, Completed, Description, Page, PageLimit};
+
+use crate::connection::{Conn, Settings};
+use crate::cursor::Cursor;
+use crate::engine::Database;
+use crate::facts::{Analysis, Facts};
+use crate::guard::{History, Mode, seen};
+use crate::lane::Turn;
+use crate::pool;
+use crate::run::{self, Acting, Prepared};
+use crate::sqlstate;
+use crate::text::Kind;
+use crate::ticket::Ticket;
+
+/// Savepoint of the engine's own; guests cannot use the name.
+const SAVEPOINT: &str = "SAVEPOINT _vamos_statement";
+const RELEASE: &str = "RELEASE _vamos_statement";
+const UNDO: &str = "ROLLBACK TO _vamos_statement";
+
+/// What a session keeps of its seat. Dropping it rolls back.
+pub(crate) struct Seat {
+    jobs: Sender<Job>,
+    expired: Arc<AtomicBool>,
+}
+
+/// What a thread needs to become the seat.
+pub(crate) struct SeatTask {
+    jobs: Receiver<Job>,
+    expired: Arc<AtomicBool>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// A request to a seat.
+pub(crate) struct Job {
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) request: Request,
+    pub(crate) settings: Settings,
+    pub(crate) history: History,
+    /// The turn to write, once it is known to be needed.
+    pub(crate) turn: Option<Turn>,
+    pub(crate) reply: oneshot::Sender<Reply>,
+}
+
+/// What a session asks of its seat.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Execute {
+        facts: Arc<Facts>,
+        cursor: u64,
+        parameters: Bytes,
+        limit: PageLimit,
+    },
+    Batch {
+        facts: Arc<Facts>,
+        parameters: Bytes,
+        atomic: bool,
+    },
+    Fetch {
+        cursor: u64,
+        limit: PageLimit,
+    },
+    CloseCursor {
+        cursor: u64,
+    },
+    Describe {
+        facts: Arc<Facts>,
+    },
+    /// Roll back and leave.
+    Leave,
+}
+
+/// What a seat answers.
+pub(crate) struct Reply {
+    pub(crate) outcome: Result<Outcome, SqlError>,
+    pub(crate) standing: Standing,
+    pub(crate) history: History,
+}
+
+/// A request's outcome.
+pub(crate) enum Outcome {
+    Page(Page),
+    Batch(BatchOutcome),
+    Described(Description),
+    Done,
+    /// Nothing has been done: come again with a turn of the lane.
+    NeedsTurn,
+}
+
+/// Where the session stands after a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub(crate) transaction: Transaction,
+    pub(crate) has_temp: bool,
+    /// SQLite rolled the transaction back by itself.
+    pub(crate) lost: bool,
+    /// The seat is free again.
+    pub(crate) left: bool,
+}
+
+/// What a thread keeps when its time as a seat is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Itself and the connection.
+    Connection,
+    /// Itself; the connection has things on it that nobody else may see.
+    Thread,
+    /// Not even itself.
+    Nothing,
+}
+
+/// A cursor that is open at a seat.
+pub(crate) struct Open<'c> {
+    pub(crate) name: u64,
+    pub(crate) cursor: Cursor<'c>,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) analysis: Arc<Analysis>,
+    /// `total_changes` of the connection before the statement.
+    pub(crate) total: u64,
+}
+
+/// A seat to be given to a session and to a thread.
+pub(crate) fn new(place: OwnedSemaphorePermit) -> (Seat, SeatTask) {
+    let (sender, jobs) = channel();
+    let expired = Arc::new(AtomicBool::new(false));
+    (Seat { jobs: sender, expired: expired.clone() }, SeatTask { jobs, expired, _place: place })
+}
+
+impl Seat {
+    /// Sends a request; the reply's channel closes unanswered if the seat has been left.
+    pub(crate) fn send(&self, job: Job) {
+        drop(self.jobs.send(job));
+    }
+
+    /// Whether the seat rolled the transaction back because nothing happened in it; asked once.
+    pub(crate) fn take_expired(&self) -> bool {
+        self.expired.swap(false, SeqCst)
+    }
+}
+
+/// Serves one session until it needs no connection of its own any more.
+pub(crate) fn serve<'c>(database: &Database, conn: &'c Conn, task: SeatTask, open: Vec<Open<'c>>) -> Keep {
+    let mut serving = Serving { database, conn, cursors: open, turn: None, schema_changed: false };
+    let idle_max = database.config.idle_in_transaction_max;
+    loop {
+        let may_idle = conn.db.is_autocommit() && serving.cursors.is_empty();
+        let job = match task.jobs.recv_timeout(if may_idle { Duration::MAX } else { idle_max }) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                task.expired.store(!conn.db.is_autocommit(), SeqCst);
+                if !serving.roll_back() || !conn.has_temp.get() {
+                    break;
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        if serving.answer(job) {
+            break;
+        }
+    }
+    let is_clean = serving.roll_back();
+    if is_clean && !conn.has_temp.get() { Keep::Connection } else { Keep::Thread }
+}
+
+struct Serving<'s, 'c> {
+    database: &'s Database,
+    conn: &'c Conn,
+    cursors: Vec<Open<'c>>,
+    turn: Option<Turn>,
+    /// The open transaction has changed the schema.
+    schema_changed: bool,
+}
+
+impl<'c> Serving<'_, 'c> {
+    /// Handles one request; true if the seat is free afterwards.
+    fn answer(&mut self, job: Job) -> bool {
+        let Job { ticket, request, settings, mut history, turn, reply } = job;
+        if !ticket.begin() {
+            return false;
+        }
+        self.database.watchdog.look_out();
+        self.turn = self.turn.take().or(turn);
+        let was_open = !self.conn.db.is_autocommit();
+        let leave = matches!(request, Request::Leave);
+        let ends = matches!(&request, Request::Execute { facts, .. } if ends_transaction(&facts.kind));
+        let outcome = match self.conn.apply(settings) {
+            Ok(()) => self.handle(request, &ticket, &mut history),
+            Err(error) => Err(sqlstate::from_sqlite(&error, &self.conn.guard)),
+        };
+        let is_open = !self.conn.db.is_autocommit();
+        if was_open && !is_open {
+            self.transaction_ended();
+        }
+        if !self.conn.is_writing() {
+            self.turn = None;
+        }
+        if matches!(outcome, Ok(Outcome::NeedsTurn)) {
+            ticket.put_back();
+        }
+        let standing = Standing {
+            transaction: if is_open { Transaction::Open } else { Transaction::None },
+            has_temp: self.conn.has_temp.get(),
+            lost: was_open && !is_open && !ends && !leave,
+            left: leave
+                || !(is_open
+                    || self.conn.has_temp.get()
+                    || !self.cursors.is_empty()
+                    || outcome_returns(&outcome)),
+        };
+        let heard = reply.send(Reply { outcome, standing, history }).is_ok();
+        standing.left || !heard
+    }
+
+    fn handle(
+        &mut self,
+        request: Request,
+        ticket: &Arc<Ticket>,
+        history: &mut History,
+    ) -> Result<Outcome, SqlError> {
+        match request {
+            Request::Execute { facts, cursor, parameters, limit } => {
+                self.execute(&facts, (cursor, &parameters, limit), ticket, history)
+            }
+            Request::Batch { facts, parameters, atomic } => {
+                self.batch(&facts, (&parameters, atomic), ticket, history)
+            }
+            Request::Fetch { cursor, limit } => self.fetch(cursor, limit, ticket, history),
+            Request::CloseCursor { cursor } => {
+                self.cursors.retain(|open| open.name != cursor);
+                Ok(Outcome::Done)
+            }
+            Request::Describe { facts } => {
+                pool::describe(self.database, self.conn, &facts, ticket).map(Outcome::Described)
+            }
+            Request::Leave => {
+                self.roll_back();
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn execute(
+        &mut self,
+        facts: &Arc<Facts>,
+        (name, parameters, limit): (u64, &Bytes, PageLimit),
+        ticket: &Arc<Ticket>,
+        history: &mut History,
+    ) -> Result<Outcome, SqlError> {
+        if ends_transaction(&facts.kind) {
+            // A statement that is still under way would keep the transaction from ending.
+            self.cursors.clear();
+        }
+        let conn = self.conn;
+        let acting = Acting::begin(&conn.guard, Mode::Seated, ticket, i64::MAX, *history);
+        let Prepared { statement, analysis } = run::prepare(conn, facts, self.database.schema())?;
+        if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
+            return Ok(Outcome::NeedsTurn);
+        }
+        let total = conn.db.total_changes();
+        let mut cursor = run::begin(conn, facts, statement, parameters)?;
+        let set = cursor.fill(limit, &conn.guard)?;
+        drop(acting);
+        if analysis.saw(seen::SCHEMA) {
+            self.schema_changed = true;
+            self.database.schema_changed();
+        }
+        let end = if set.done {
+            cursor.end();
+            Some(self.completed(facts, &analysis, total, history)?)
+        } else {
+            let (facts, analysis) = (facts.clone(), analysis.clone());
+            self.cursors.push(Open { name, cursor, facts, analysis, total });
+            None
+        };
+        Ok(Outcome::Page(run::page(set, &analysis, end)))
+    }
+
+    fn completed(
+        &mut self,
+        facts: &Facts,
+        analysis: &Analysis,
+        total: u64,
+        history: &mut History,
+    ) -> Result<Completed, SqlError> {
+        let end = run::completed(self.conn, facts, analysis, total, history);
+        let touches_temp = analysis.saw(seen::TEMP)
+            || (self.conn.has_temp.get() && matches!(facts.kind, Kind::Rollback | Kind::RollbackTo));
+        if touches_temp {
+            self.conn.look_for_temp().map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))?;
+        }
+        if self.schema_changed && self.conn.db.is_autocommit() {
+            self.schema_changed = false;
+            self.database.schema_changed();
+        }
+        Ok(end)
+    }
+
+    fn fetch(
+        &mut self,
+        name: u64,
+        limit: PageLimit,
+        ticket: &Arc<Ticket>,
+        history: &mut History,
+    ) -> Result<Outcome, SqlError> {
+        let Some(at) = self.cursors.iter().position(|open| open.name == name) else {
+            return Err(sqlstate::no_cursor(name));
+        };
+        let mut open = self.cursors.swap_remove(at);
+        let acting = Acting::begin(&self.conn.guard, Mode::Seated, ticket, i64::MAX, *history);
+        let set = open.cursor.fill(limit, &self.conn.guard)?;
+        drop(acting);
+        let analysis = open.analysis.clone();
+        let end = if set.done {
+            open.cursor.end();
+            Some(self.completed(&open.facts, &analysis, open.total, history)?)
+        } else {
+            self.cursors.push(open);
+            None
+        };
+        Ok(Outcome::Page(run::page(set, &analysis, end)))
+    }
+
+    fn batch(
+        &mut self,
+        facts: &Facts,
+        batch: (&[u8], bool),
+        ticket: &Arc<Ticket>,
+        history: &mut History,
+    ) -> Result<Outcome, SqlError> {
+        let conn = self.conn;
+        let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+        let acting = Acting::begin(&conn.guard, Mode::Seated, ticket, i64::MAX, *history);
+        let prepared = run::prepare(conn, facts, self.database.schema())?;
+        let analysis = prepared.analysis.clone();
+        if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
+            return Ok(Outcome::NeedsTurn);
+        }
+        let own = conn.db.is_autocommit();
+        conn.engine(if own { "BEGIN" } else { SAVEPOINT }).map_err(failed)?;
+        let run = run::batch(conn, facts, prepared, batch, history);
+        drop(acting);
+        let undo = run.as_ref().map_or(true, |run| run.undo);
+        if !conn.db.is_autocommit() {
+            let end: &[&str] = match (own, undo) {
+                (true, true) => &["ROLLBACK"],
+                (true, false) => &["COMMIT"],
+                (false, true) => &[UNDO, RELEASE],
+                (false, false) => &[RELEASE],
+            };
+            for statement in end {
+                if let Err(error) = conn.engine(statement) {
+                    if own {
+                        conn.roll_back().map_err(failed)?;
+                    }
+                    return Err(failed(error));
+                }
+            }
+        }
+        run.map(|run| Outcome::Batch(run.outcome))
+    }
+
+    fn transaction_ended(&mut self) {
+        self.cursors.clear();
+        if self.schema_changed {
+            self.schema_changed = false;
+            self.database.schema_changed();
+        }
+        self.database.writer.look_at_log(self.conn);
+    }
+
+    /// Gives up cursors and transaction; false if the connection is good for nothing now.
+    fn roll_back(&mut self) -> bool {
+        self.cursors.clear();
+        let outcome = self.conn.roll_back().and_then(|()| {
+            if self.conn.has_temp.get() { self.conn.look_for_temp().map(drop) } else { Ok(()) }
+        });
+        self.turn = None;
+        if self.schema_changed {
+            self.schema_changed = false;
+            self.database.schema_changed();
+        }
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "roll back a session's transaction");
+        }
+        outcome.is_ok()
+    }
+}
+
+/// Whether the session comes back for certain.
+fn outcome_returns(outcome: &Result<Outcome, SqlError>) -> bool {
+    matches!(outcome, Ok(Outcome::NeedsTurn))
+}
+
+fn ends_transaction(kind: &Kind) -> bool {
+    matches!(kind, Kind::Commit | Kind::Rollback)
+}

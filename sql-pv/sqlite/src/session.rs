@@ -1,0 +1,610 @@
+//! One client's session: where each of its statements runs, and what is kept for it in between.
+//!
+//! ```text
+//!             BEGIN, SAVEPOINT, CREATE TEMP            COMMIT, ROLLBACK, last temporary object dropped
+//!   FREE ───────────────────────────────────▶ SEATED ───────────────────────────────────────▶ FREE
+//!    │ reads: inline or pool                    │ everything runs at the seat
+//!    │ writes: writer                           │ rolled back by an error or by idleness
+//!    │ a read's cursor stays open:              ▼
+//!    │ it has a seat of its own               FAILED: only ROLLBACK is accepted; COMMIT says so too
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use vamos_sql_protocol::message::{Column, Transaction};
+use vamos_sql_protocol::{BlockBuilder, Rows, ValueRef};
+use vamos_sql_server::SqlError;
+use vamos_sql_server::engine::{
+    Answer, BatchExecution, BatchOutcome, Completed, Description, EngineSession, Execution, Page, PageLimit,
+    Pending,
+};
+
+use crate::connection::Settings;
+use crate::engine::Database;
+use crate::facts::Facts;
+use crate::guard::History;
+use crate::lane::Turn;
+use crate::pool::{self, ReadReply, Task};
+use crate::pragma::{self, Course};
+use crate::seat::{self, Outcome, Request, Seat, Standing};
+use crate::sqlstate;
+use crate::text::Kind;
+use crate::ticket::{Lost, Ticket};
+use crate::writer::{self, WriteReply};
+
+/// A session of the embedded engine.
+pub struct SqliteSession {
+    shared: Arc<Shared>,
+}
+
+/// What a session and its requests under way share; at most one request is.
+struct Shared {
+    database: Arc<Database>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    settings: Settings,
+    history: History,
+    /// The session's own connection.
+    seat: Option<Arc<Seat>>,
+    has_temp: bool,
+    transaction: Transaction,
+    /// Why the transaction is no more, until the client says ROLLBACK.
+    failed: Option<SqlError>,
+    /// Where the cursors are that were opened outside a transaction.
+    cursors: HashMap<u64, Arc<Seat>>,
+    /// Results that are here already (of writes) and have not been fetched.
+    spooled: HashMap<u64, Spool>,
+}
+
+/// The rest of a result.
+struct Spool {
+    columns: Arc<[Column]>,
+    blocks: VecDeque<Bytes>,
+    end: Completed,
+}
+
+/// One statement on its way.
+#[derive(Clone)]
+struct Call {
+    ticket: Arc<Ticket>,
+    facts: Arc<Facts>,
+    cursor: u64,
+    parameters: Bytes,
+    limit: PageLimit,
+}
+
+impl SqliteSession {
+    pub(crate) fn new(database: Arc<Database>) -> Self {
+        Self { shared: Arc::new(Shared { database, state: Mutex::default() }) }
+    }
+
+    fn ticket(&self) -> Arc<Ticket> {
+        Arc::new(Ticket::new(self.shared.database.config.statement_deadline))
+    }
+
+    fn pending<T>(
+        &self,
+        ticket: &Arc<Ticket>,
+        outcome: impl Future<Output = Result<T, SqlError>> + Send + 'static,
+    ) -> Answer<T> {
+        Answer::Pending(Pending { outcome: Box::pin(outcome), cancel: ticket.clone() })
+    }
+
+    /// What a PRAGMA comes to: an answer, or the statement to run in its place.
+    fn pragma(&self, call: &mut Call) -> Option<Result<Page, SqlError>> {
+        let Kind::Pragma(pragma) = &call.facts.kind else { return None };
+        let mut state = self.shared.state();
+        let open = state.transaction == Transaction::Open;
+        match pragma::decide(pragma, &mut state.settings, open) {
+            Course::Run => None,
+            // It holds until the end of a transaction: without one, for nothing.
+            Course::Write if pragma.name == "defer_foreign_keys" && !open => {
+                Some(Ok(empty_page("PRAGMA", &state.history)))
+            }
+            Course::Write => None,
+            Course::RunAs(text) => {
+                call.facts = self.shared.database.facts.facts(text.into());
+                None
+            }
+            Course::Answer(names, row) => Some(Ok(row_page(&names, row, &state.history))),
+            Course::Refuse(what) => Some(Err(sqlstate::not_authorized(format!("not authorized: {what}")))),
+        }
+    }
+}
+
+impl EngineSession for SqliteSession {
+    type Statement = Arc<Facts>;
+
+    fn transaction(&self) -> Transaction {
+        let state = self.shared.state();
+        if state.failed.is_some() { Transaction::Failed } else { state.transaction }
+    }
+
+    fn execute(&mut self, execution: Execution<Arc<Facts>>) -> Answer<Page> {
+        let Execution { cursor, statement: facts, parameters, limit } = execution;
+        let ticket = self.ticket();
+        let mut call = Call { ticket: ticket.clone(), facts, cursor, parameters, limit };
+        if let Some(answer) = self.shared.settle(&call.facts) {
+            return Answer::Ready(answer);
+        }
+        if let Some(answer) = self.pragma(&mut call) {
+            return Answer::Ready(answer);
+        }
+        let shared = self.shared.clone();
+        let (is_free, history) = {
+            let state = shared.state();
+            (state.seat.is_none(), state.history)
+        };
+        match call.facts.kind {
+            _ if !is_free => self.pending(&ticket, async move { shared.at_seat(call).await }),
+            Kind::Begin { .. } | Kind::Savepoint => {
+                self.pending(&ticket, async move { shared.sit_down(call).await })
+            }
+            Kind::Commit | Kind::Rollback | Kind::RollbackTo | Kind::Release => {
+                Answer::refused(sqlstate::no_transaction(call.facts.command))
+            }
+            Kind::Read | Kind::Pragma(_) => {
+                let (database, of) = (&shared.database, (&call.parameters, limit.rows));
+                if let Some(page) = database.inline.run(database, &call.facts, of, &ticket, history) {
+                    database.inlined.fetch_add(1, Relaxed);
+                    return Answer::Ready(Ok(page));
+                }
+                self.pending(&ticket, async move { shared.read(call).await })
+            }
+            _ => self.pending(&ticket, async move { shared.write(call).await }),
+        }
+    }
+
+    fn batch(&mut self, batch: BatchExecution<Arc<Facts>>) -> Answer<BatchOutcome> {
+        let BatchExecution { statement: facts, parameters, atomic } = batch;
+        if !matches!(facts.kind, Kind::Read | Kind::Write) {
+            return Answer::refused(sqlstate::unsupported(format!("{} in a batch", facts.command)));
+        }
+        if let Some(Err(error)) = self.shared.settle(&facts) {
+            return Answer::refused(error);
+        }
+        let (ticket, shared) = (self.ticket(), self.shared.clone());
+        let own = ticket.clone();
+        self.pending(&ticket, async move { shared.batch(own, facts, parameters, atomic).await })
+    }
+
+    fn fetch(&mut self, cursor: u64, limit: PageLimit) -> Answer<Page> {
+        let ticket = self.ticket();
+        let mut state = self.shared.state();
+        if let Some(page) = state.take_spooled(cursor, limit) {
+            return Answer::Ready(Ok(page));
+        }
+        let Some(seat) = state.cursors.get(&cursor).or(state.seat.as_ref()).cloned() else {
+            return Answer::refused(sqlstate::no_cursor(cursor));
+        };
+        drop(state);
+        let (shared, own) = (self.shared.clone(), ticket.clone());
+        self.pending(&ticket, async move { shared.fetch(seat, own, cursor, limit).await })
+    }
+
+    fn close_cursor(&mut self, cursor: u64) -> Answer<()> {
+        let mut state = self.shared.state();
+        state.spooled.remove(&cursor);
+        // A cursor's own seat is freed by letting go of it.
+        if state.cursors.remove(&cursor).is_some() {
+            return Answer::Ready(Ok(()));
+        }
+        let Some(seat) = state.seat.clone() else { return Answer::Ready(Ok(())) };
+        drop(state);
+        let (shared, ticket) = (self.shared.clone(), self.ticket());
+        let own = ticket.clone();
+        // Sent now, not when the outcome is asked for: nobody may ask.
+        let (job, receiver) = shared.job(&own, Request::CloseCursor { cursor }, None);
+        seat.send(job);
+        self.pending(&ticket, async move { shared.hear(&seat, &own, receiver).await.map(drop) })
+    }
+
+    fn describe(&mut self, facts: Arc<Facts>) -> Answer<Description> {
+        if !matches!(facts.kind, Kind::Read | Kind::Write | Kind::Pragma(_)) {
+            let (columns, command) = (Arc::from([]), facts.command);
+            return Answer::Ready(Ok(Description { parameters: 0, columns, read_only: true, command }));
+        }
+        let is_free = self.shared.state().seat.is_none();
+        if is_free && let Some(analysis) = facts.analysis(self.shared.database.schema()) {
+            return Answer::Ready(Ok(Description {
+                parameters: analysis.parameters as u32,
+                columns: analysis.columns.clone(),
+                read_only: analysis.read_only,
+                command: crate::run::command(&facts, &analysis),
+            }));
+        }
+        let (shared, ticket) = (self.shared.clone(), self.ticket());
+        let own = ticket.clone();
+        self.pending(&ticket, async move { shared.describe(own, facts).await })
+    }
+
+    fn close(&mut self) -> Answer<()> {
+        let mut state = self.shared.state();
+        state.cursors.clear();
+        state.spooled.clear();
+        let Some(seat) = state.seat.take() else { return Answer::Ready(Ok(())) };
+        drop(state);
+        let (shared, ticket) = (self.shared.clone(), self.ticket());
+        let own = ticket.clone();
+        let (job, receiver) = shared.job(&own, Request::Leave, None);
+        seat.send(job);
+        // However it ends, the seat is left.
+        self.pending(&ticket, async move {
+            let _ = own.outcome(receiver).await;
+            Ok(())
+        })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deals with statements that need nothing but the session's state, and with a failed transaction.
+    fn settle(&self, facts: &Facts) -> Option<Result<Page, SqlError>> {
+        let mut state = self.state();
+        if let Some(seat) = &state.seat
+            && seat.take_expired()
+        {
+            state.lose(sqlstate::idle_transaction());
+        }
+        let history = state.history;
+        if facts.kind == Kind::Empty {
+            return Some(Ok(empty_page("", &history)));
+        }
+        let error = state.failed.clone()?;
+        match facts.kind {
+            Kind::Rollback => {
+                state.failed = None;
+                Some(Ok(empty_page("ROLLBACK", &history)))
+            }
+            Kind::Commit => {
+                state.failed = None;
+                Some(Err(error))
+            }
+            _ => Some(Err(error)),
+        }
+    }
+
+    /// An autocommit read.
+    async fn read(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
+        let what = pool::What::Execute {
+            cursor: call.cursor,
+            parameters: call.parameters.clone(),
+            limit: call.limit,
+        };
+        match self.pooled(&call.ticket, &call.facts, what).await? {
+            ReadReply::Page(page) => page,
+            ReadReply::Suspended(page, seat) => {
+                self.state().cursors.insert(call.cursor, Arc::new(seat));
+                Ok(page)
+            }
+            ReadReply::Writes => self.write(call).await,
+            ReadReply::NeedsSeat => self.sit_down(call).await,
+            ReadReply::Described(_) => Err(Lost::Executor.into()),
+        }
+    }
+
+    async fn pooled(
+        &self,
+        ticket: &Arc<Ticket>,
+        facts: &Arc<Facts>,
+        what: pool::What,
+    ) -> Result<ReadReply, SqlError> {
+        let (reply, receiver) = oneshot::channel();
+        let (settings, history) = {
+            let state = self.state();
+            (state.settings, state.history)
+        };
+        let read =
+            pool::Read { ticket: ticket.clone(), facts: facts.clone(), what, settings, history, reply };
+        self.database.pool.submit(&self.database, Task::Read(read));
+        Ok(ticket.outcome(receiver).await?)
+    }
+
+    /// An autocommit write.
+    async fn write(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
+        let what = writer::What::Execute { parameters: call.parameters.clone(), rows: call.limit.rows };
+        match self.written(&call.ticket, &call.facts, what).await? {
+            Some(writer::Outcome::Page(page)) => Ok(self.state().spool(call.cursor, page, call.limit)),
+            Some(writer::Outcome::Batch(_)) => Err(Lost::Executor.into()),
+            None => self.sit_down(call).await,
+        }
+    }
+
+    /// `None`: it needs a seat.
+    async fn written(
+        &self,
+        ticket: &Arc<Ticket>,
+        facts: &Arc<Facts>,
+        what: writer::What,
+    ) -> Result<Option<writer::Outcome>, SqlError> {
+        let (reply, receiver) = oneshot::channel();
+        let (settings, history) = {
+            let state = self.state();
+            (state.settings, state.history)
+        };
+        let write =
+            writer::Write { ticket: ticket.clone(), facts: facts.clone(), what, settings, history, reply };
+        self.database.writer.submit(&self.database, write);
+        match ticket.outcome(receiver).await? {
+            WriteReply::Done(outcome, history) => {
+                self.state().history = history;
+                outcome.map(Some)
+            }
+            WriteReply::NeedsSeat => Ok(None),
+        }
+    }
+
+    /// Takes a seat, and runs the statement there that needs it.
+    async fn sit_down(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
+        let seat = self.take_seat(&call.ticket).await?;
+        let turn = match call.facts.kind {
+            Kind::Begin { immediate: true } => Some(self.database.lane.turn(&call.ticket).await?),
+            _ => None,
+        };
+        self.state().seat = Some(seat);
+        self.run_at_seat(call, turn).await
+    }
+
+    async fn take_seat(&self, ticket: &Ticket) -> Result<Arc<Seat>, SqlError> {
+        let seats = self.database.seats.clone();
+        let place = tokio::select! {
+            biased;
+            place = seats.acquire_owned() => place.map_err(|_| sqlstate::shutting_down())?,
+            () = ticket.stopped() => return Err(sqlstate::no_seat(self.database.config.seats_max)),
+        };
+        let (seat, task) = seat::new(place);
+        self.database.pool.submit(&self.database, Task::Seat(task));
+        Ok(Arc::new(seat))
+    }
+
+    /// Runs a statement of a session that has a seat.
+    async fn at_seat(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
+        let turn = match call.facts.kind {
+            Kind::Begin { immediate: true } if self.state().transaction == Transaction::None => {
+                Some(self.database.lane.turn(&call.ticket).await?)
+            }
+            Kind::Vacuum => {
+                return Err(sqlstate::unsupported("VACUUM in a transaction or with temporary objects"));
+            }
+            _ => None,
+        };
+        self.run_at_seat(call, turn).await
+    }
+
+    async fn run_at_seat(self: Arc<Self>, call: Call, turn: Option<Turn>) -> Result<Page, SqlError> {
+        let Call { ticket, facts, cursor, parameters, limit } = call;
+        let request = Request::Execute { facts, cursor, parameters, limit };
+        match self.ask(&ticket, request, turn).await? {
+            Outcome::Page(page) => Ok(page),
+            _ => Err(Lost::Executor.into()),
+        }
+    }
+
+    /// Asks the session's seat; gets a turn of the write lane if that turns out to be needed.
+    async fn ask(
+        &self,
+        ticket: &Arc<Ticket>,
+        request: Request,
+        turn: Option<Turn>,
+    ) -> Result<Outcome, SqlError> {
+        let Some(seat) = self.state().seat.clone() else { return Err(Lost::Executor.into()) };
+        let (job, receiver) = self.job(ticket, request.clone(), turn);
+        seat.send(job);
+        match self.hear(&seat, ticket, receiver).await? {
+            Outcome::NeedsTurn => match self.database.lane.turn(ticket).await {
+                Ok(turn) => {
+                    let (job, receiver) = self.job(ticket, request, Some(turn));
+                    seat.send(job);
+                    self.hear(&seat, ticket, receiver).await
+                }
+                Err(error) => {
+                    // Asked for nothing, the seat sees whether it has anything to stay for.
+                    let ticket = Arc::new(Ticket::new(self.database.config.statement_deadline));
+                    let (job, receiver) = self.job(&ticket, Request::CloseCursor { cursor: 0 }, None);
+                    seat.send(job);
+                    let _ = self.hear(&seat, &ticket, receiver).await;
+                    Err(error)
+                }
+            },
+            outcome => Ok(outcome),
+        }
+    }
+
+    fn job(
+        &self,
+        ticket: &Arc<Ticket>,
+        request: Request,
+        turn: Option<Turn>,
+    ) -> (seat::Job, oneshot::Receiver<seat::Reply>) {
+        let (reply, receiver) = oneshot::channel();
+        let state = self.state();
+        let (settings, history) = (state.settings, state.history);
+        (seat::Job { ticket: ticket.clone(), request, settings, history, turn, reply }, receiver)
+    }
+
+    /// Waits for a seat's reply and notes where the session stands.
+    async fn hear(
+        &self,
+        seat: &Arc<Seat>,
+        ticket: &Ticket,
+        receiver: oneshot::Receiver<seat::Reply>,
+    ) -> Result<Outcome, SqlError> {
+        let reply = match ticket.outcome(receiver).await {
+            Ok(reply) => reply,
+            Err(Lost::Stopped(error)) => return Err(error),
+            Err(Lost::Executor) => {
+                let mut state = self.state();
+                let had = state.transaction == Transaction::Open;
+                let error =
+                    if seat.take_expired() { sqlstate::idle_transaction() } else { Lost::Executor.into() };
+                state.seat = None;
+                state.has_temp = false;
+                if had {
+                    state.lose(error.clone());
+                }
+                return Err(error);
+            }
+        };
+        let mut state = self.state();
+        state.history = reply.history;
+        state.note(reply.standing);
+        reply.outcome
+    }
+
+    async fn batch(
+        self: Arc<Self>,
+        ticket: Arc<Ticket>,
+        facts: Arc<Facts>,
+        parameters: Bytes,
+        atomic: bool,
+    ) -> Result<BatchOutcome, SqlError> {
+        let is_free = self.state().seat.is_none();
+        if is_free {
+            let what = writer::What::Batch { parameters: parameters.clone(), atomic };
+            match self.written(&ticket, &facts, what).await? {
+                Some(writer::Outcome::Batch(outcome)) => return Ok(outcome),
+                Some(writer::Outcome::Page(_)) => return Err(Lost::Executor.into()),
+                None => {
+                    let seat = self.take_seat(&ticket).await?;
+                    self.state().seat = Some(seat);
+                }
+            }
+        }
+        match self.ask(&ticket, Request::Batch { facts, parameters, atomic }, None).await? {
+            Outcome::Batch(outcome) => Ok(outcome),
+            _ => Err(Lost::Executor.into()),
+        }
+    }
+
+    async fn fetch(
+        self: Arc<Self>,
+        seat: Arc<Seat>,
+        ticket: Arc<Ticket>,
+        cursor: u64,
+        limit: PageLimit,
+    ) -> Result<Page, SqlError> {
+        let is_own = self.state().cursors.contains_key(&cursor);
+        let (job, receiver) = self.job(&ticket, Request::Fetch { cursor, limit }, None);
+        seat.send(job);
+        if !is_own {
+            return match self.hear(&seat, &ticket, receiver).await? {
+                Outcome::Page(page) => Ok(page),
+                _ => Err(Lost::Executor.into()),
+            };
+        }
+        let reply = match ticket.outcome(receiver).await {
+            Ok(reply) => reply,
+            Err(Lost::Stopped(error)) => return Err(error),
+            Err(Lost::Executor) => {
+                self.state().cursors.remove(&cursor);
+                return Err(sqlstate::no_cursor(cursor));
+            }
+        };
+        if reply.standing.left {
+            self.state().cursors.remove(&cursor);
+        }
+        match reply.outcome? {
+            Outcome::Page(page) => Ok(page),
+            _ => Err(Lost::Executor.into()),
+        }
+    }
+
+    async fn describe(
+        self: Arc<Self>,
+        ticket: Arc<Ticket>,
+        facts: Arc<Facts>,
+    ) -> Result<Description, SqlError> {
+        let is_seated = self.state().seat.is_some();
+        if is_seated {
+            return match self.ask(&ticket, Request::Describe { facts }, None).await? {
+                Outcome::Described(description) => Ok(description),
+                _ => Err(Lost::Executor.into()),
+            };
+        }
+        match self.pooled(&ticket, &facts, pool::What::Describe).await? {
+            ReadReply::Described(description) => description,
+            ReadReply::Page(Err(error)) => Err(error),
+            _ => Err(Lost::Executor.into()),
+        }
+    }
+}
+
+impl State {
+    /// The transaction is no more; the client has to be told, and to say ROLLBACK.
+    fn lose(&mut self, error: SqlError) {
+        self.failed = Some(error);
+        self.transaction = Transaction::None;
+        if !self.has_temp {
+            self.seat = None;
+        }
+    }
+
+    fn note(&mut self, standing: Standing) {
+        self.transaction = standing.transaction;
+        self.has_temp = standing.has_temp;
+        if standing.left {
+            self.seat = None;
+        }
+        if standing.lost {
+            self.failed = Some(sqlstate::lost_transaction());
+        }
+    }
+
+    /// Hands over as much as is allowed and keeps the rest.
+    fn spool(&mut self, cursor: u64, mut page: Page, limit: PageLimit) -> Page {
+        let is_more = page.blocks.len() > limit.blocks || (limit.rows > 0 && page.blocks.len() > 1);
+        if let Some(end) = page.end.take_if(|_| is_more) {
+            let spool = Spool { columns: page.columns, blocks: page.blocks.into(), end };
+            self.spooled.insert(cursor, spool);
+            return self.take_spooled(cursor, limit).unwrap_or_else(|| empty_page("", &self.history));
+        }
+        page
+    }
+
+    fn take_spooled(&mut self, cursor: u64, limit: PageLimit) -> Option<Page> {
+        let spool = self.spooled.get_mut(&cursor)?;
+        let wanted = if limit.rows > 0 { 1 } else { limit.blocks };
+        let blocks: Vec<Bytes> = spool.blocks.drain(..wanted.min(spool.blocks.len())).collect();
+        let rows =
+            blocks.iter().filter_map(|block| Rows::new(block).ok()).map(|rows| u64::from(rows.rows())).sum();
+        let columns = spool.columns.clone();
+        let end = spool.blocks.is_empty().then(|| spool.end.clone());
+        if end.is_some() {
+            self.spooled.remove(&cursor);
+        }
+        Some(Page { columns, blocks, rows, end })
+    }
+}
+
+fn empty_page(command: &'static str, history: &History) -> Page {
+    let end =
+        Completed { changes: 0, last_insert_rowid: history.last_insert_rowid, command, returns_rows: false };
+    Page { columns: Arc::new([]), blocks: Vec::new(), rows: 0, end: Some(end) }
+}
+
+/// The answer to a PRAGMA: at most one row.
+fn row_page(names: &[&str], row: Option<Vec<ValueRef<'_>>>, history: &History) -> Page {
+    let mut page = empty_page("PRAGMA", history);
+    let column = |name: &&str| Column { name: (*name).to_owned(), ..Column::default() };
+    page.columns = names.iter().map(column).collect();
+    if let Some(row) = row {
+        let mut block = BlockBuilder::new(names.len());
+        block.row(row);
+        page.blocks = vec![block.finish()];
+        page.rows = 1;
+    }
+    if let Some(end) = &mut page.end {
+        end.returns_rows = !names.is_empty();
+    }
+    page
+}

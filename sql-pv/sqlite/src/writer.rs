@@ -1,0 +1,436 @@
+//! Group commit: autocommit writes of all sessions, one transaction, one fsync.
+//!
+//! One thread takes what is queued, opens a transaction, runs each write in a savepoint of its own and
+//! commits once. No reply leaves before that commit has returned. While it waits for the disk the next
+//! group gathers by itself, so groups are as large as the load and a lone write waits for nobody.
+//!
+//! A statement can undo the whole transaction (OR ROLLBACK, RAISE(ROLLBACK), an interrupt, a full
+//! disk), and a deferred foreign key fails only the COMMIT. Nobody has been answered by then: the
+//! others' writes are run again, each in a transaction of its own.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rusqlite::hooks::Wal;
+use rusqlite::limits::Limit;
+use tokio::sync::oneshot;
+use vamos_sql_server::SqlError;
+use vamos_sql_server::engine::{BatchOutcome, Completed, Page, PageLimit};
+
+use crate::connection::{Conn, Role, Settings};
+use crate::cursor::Rowset;
+use crate::engine::Database;
+use crate::facts::Facts;
+use crate::guard::{History, Mode, seen};
+use crate::limits::{
+    CHECKPOINT_PAGES, GROUP_STATEMENTS_MAX, GROUP_TIME, IDLE_THREAD, RETURNING_BYTES_MAX, VACUUM_BYTES_MAX,
+};
+use crate::run::{self, Acting};
+use crate::sqlstate;
+use crate::text::Kind;
+use crate::ticket::Ticket;
+
+/// A write that is on its way.
+pub(crate) struct Write {
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) what: What,
+    pub(crate) settings: Settings,
+    pub(crate) history: History,
+    pub(crate) reply: oneshot::Sender<WriteReply>,
+}
+
+/// What to do with the statement.
+#[derive(Clone)]
+pub(crate) enum What {
+    /// Run it; its blocks hold at most so many rows (0: any number).
+    Execute {
+        parameters: Bytes,
+        rows: u64,
+    },
+    Batch {
+        parameters: Bytes,
+        atomic: bool,
+    },
+}
+
+/// What became of a write.
+pub(crate) enum WriteReply {
+    Done(Result<Outcome, SqlError>, History),
+    /// It needs a connection of its own; nothing has been done.
+    NeedsSeat,
+}
+
+/// A write's outcome.
+pub(crate) enum Outcome {
+    Page(Page),
+    Batch(BatchOutcome),
+}
+
+/// The queue and its thread.
+#[derive(Default)]
+pub(crate) struct Writer {
+    state: Mutex<State>,
+    wake: Condvar,
+    threads: AtomicUsize,
+    /// Pages in the write-ahead log, when last heard of.
+    log_pages: Arc<AtomicI64>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Write>,
+    running: bool,
+    closed: bool,
+}
+
+impl Writer {
+    /// Threads alive.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.load(Relaxed)
+    }
+
+    /// Queues a write. Dropped when the engine is going away.
+    pub(crate) fn submit(&self, database: &Arc<Database>, write: Write) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        state.queue.push_back(write);
+        if state.running {
+            self.wake.notify_one();
+            return;
+        }
+        let own = database.clone();
+        self.threads.fetch_add(1, Relaxed);
+        match thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || work(&own)) {
+            Ok(_) => state.running = true,
+            Err(error) => {
+                tracing::error!(%error, "start the writer thread");
+                self.threads.fetch_sub(1, Relaxed);
+                state.queue.clear();
+            }
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.queue.clear();
+        self.wake.notify_all();
+    }
+
+    /// Copies the write-ahead log back if it has grown long. Never waits for readers.
+    pub(crate) fn look_at_log(&self, conn: &Conn) {
+        if self.log_pages.load(Relaxed) < CHECKPOINT_PAGES {
+            return;
+        }
+        self.log_pages.store(0, Relaxed);
+        if let Err(error) = conn.engine("PRAGMA wal_checkpoint(PASSIVE)") {
+            tracing::warn!(%error, "checkpoint");
+        }
+    }
+
+    /// A counter for [`look_at_log`](Self::look_at_log) that a connection's commits keep.
+    pub(crate) fn log_counter(&self) -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static {
+        let log_pages = self.log_pages.clone();
+        move |_: &mut Wal, pages: i32| {
+            log_pages.store(i64::from(pages), Relaxed);
+            Ok(())
+        }
+    }
+
+    /// The first write of a group, or `None` when the thread should end.
+    fn first(&self) -> Option<Write> {
+        let mut state = self.lock();
+        let until = Instant::now() + IDLE_THREAD;
+        loop {
+            if let Some(write) = state.queue.pop_front() {
+                return Some(write);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if state.closed || left.is_zero() {
+                state.running = false;
+                return None;
+            }
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A further write for a group under those settings.
+    fn further(&self, settings: Settings) -> Option<Write> {
+        let mut state = self.lock();
+        let fits =
+            |write: &Write| write.settings == settings && !is_alone(&write.facts) && !write.facts.is_slow();
+        if state.queue.front().is_some_and(fits) { state.queue.pop_front() } else { None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a statement may not share a transaction.
+fn is_alone(facts: &Facts) -> bool {
+    facts.is_alone() || facts.kind == Kind::Vacuum
+}
+
+/// The life of the writer's thread.
+fn work(database: &Arc<Database>) {
+    let mut conn = None;
+    while let Some(first) = database.writer.first() {
+        let opened = match conn.take() {
+            Some(conn) => Ok(conn),
+            None => database.connect(Role::Writer),
+        };
+        let open = match opened {
+            Ok(open) => open,
+            Err(error) => {
+                let error = sqlstate::from_sqlite(&error, &crate::guard::Guard::new());
+                drop(first.reply.send(WriteReply::Done(Err(error), first.history)));
+                continue;
+            }
+        };
+        // The lane is closed only when the engine goes away.
+        let Some(turn) = database.lane.block() else { continue };
+        database.watchdog.look_out();
+        let sound = group(database, &open, first);
+        drop(turn);
+        database.writer.look_at_log(&open);
+        conn = sound.then_some(open);
+    }
+    drop(conn);
+    database.writer.threads.fetch_sub(1, Relaxed);
+}
+
+/// A write that has been run and not been answered.
+struct Ran {
+    write: Write,
+    outcome: Result<Outcome, SqlError>,
+    history: History,
+}
+
+impl Ran {
+    fn answer(self) {
+        drop(self.write.reply.send(WriteReply::Done(self.outcome, self.history)));
+    }
+}
+
+/// Runs a group that begins with `first`; false if the connection is good for nothing now.
+fn group(database: &Database, conn: &Conn, first: Write) -> bool {
+    let alone = is_alone(&first.facts) || first.facts.is_slow();
+    if first.facts.kind == Kind::Vacuum {
+        return vacuum(conn, first);
+    }
+    let settings = first.settings;
+    if let Err(error) = conn.apply(settings).and_then(|()| conn.engine("BEGIN IMMEDIATE")) {
+        let error = sqlstate::from_sqlite(&error, &conn.guard);
+        drop(first.reply.send(WriteReply::Done(Err(error), first.history)));
+        return conn.roll_back().is_ok();
+    }
+    let started = Instant::now();
+    let mut ran = Vec::new();
+    let mut next = Some(first);
+    while let Some(write) = next.take() {
+        if let Some(write) = run_one(database, conn, write) {
+            let is_undone = conn.db.is_autocommit();
+            if is_undone {
+                write.write.facts.keep_alone();
+                write.answer();
+                return again(database, conn, ran);
+            }
+            ran.push(write);
+        }
+        if !alone && ran.len() < GROUP_STATEMENTS_MAX && started.elapsed() < GROUP_TIME {
+            next = database.writer.further(settings);
+        }
+    }
+    finish(database, conn, ran)
+}
+
+/// Commits, and only then answers.
+fn finish(database: &Database, conn: &Conn, ran: Vec<Ran>) -> bool {
+    match conn.engine("COMMIT") {
+        Ok(()) => {
+            database.grouped_writes.fetch_add(ran.len() as u64, Relaxed);
+            if ran.iter().any(|ran| matches!(ran.write.facts.command, "CREATE" | "DROP" | "ALTER")) {
+                database.schema_changed();
+            }
+            ran.into_iter().for_each(Ran::answer);
+            true
+        }
+        Err(error) => {
+            let sound = conn.roll_back().is_ok();
+            if sqlstate::is_constraint(&error) && ran.len() > 1 {
+                return again(database, conn, ran);
+            }
+            let error = sqlstate::from_sqlite(&error, &conn.guard);
+            for mut ran in ran {
+                ran.outcome = ran.outcome.and_then(|_| Err(error.clone()));
+                ran.history = ran.write.history;
+                ran.answer();
+            }
+            sound && !error.sqlstate.starts_with("58")
+        }
+    }
+}
+
+/// Runs writes whose transaction was undone through no fault of theirs, each in one of its own.
+fn again(database: &Database, conn: &Conn, undone: Vec<Ran>) -> bool {
+    let mut sound = conn.roll_back().is_ok();
+    for Ran { write, .. } in undone {
+        if !sound {
+            let error = sqlstate::shutting_down();
+            drop(write.reply.send(WriteReply::Done(Err(error), write.history)));
+            continue;
+        }
+        write.ticket.put_back();
+        if let Err(error) = conn.engine("BEGIN IMMEDIATE") {
+            let error = sqlstate::from_sqlite(&error, &conn.guard);
+            drop(write.reply.send(WriteReply::Done(Err(error), write.history)));
+            continue;
+        }
+        let ran = run_one(database, conn, write);
+        sound = match ran {
+            Some(ran) if conn.db.is_autocommit() => {
+                ran.answer();
+                true
+            }
+            ran => finish(database, conn, ran.into_iter().collect()),
+        };
+    }
+    sound
+}
+
+/// Runs one write in a savepoint of its own. `None` if it was withdrawn or has to run elsewhere.
+fn run_one(database: &Database, conn: &Conn, write: Write) -> Option<Ran> {
+    if !write.ticket.begin() {
+        return None;
+    }
+    let started = Instant::now();
+    let mut history = write.history;
+    let outcome = in_savepoint(database, conn, &write, &mut history);
+    if started.elapsed() > GROUP_TIME {
+        write.facts.measured(false);
+    }
+    match outcome {
+        Ok(Some(outcome)) => Some(Ran { write, outcome: Ok(outcome), history }),
+        Ok(None) => {
+            write.ticket.put_back();
+            drop(write.reply.send(WriteReply::NeedsSeat));
+            None
+        }
+        Err(error) => Some(Ran { write, outcome: Err(error), history }),
+    }
+}
+
+fn in_savepoint(
+    database: &Database,
+    conn: &Conn,
+    write: &Write,
+    history: &mut History,
+) -> Result<Option<Outcome>, SqlError> {
+    let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+    conn.engine("SAVEPOINT _vamos_statement").map_err(failed)?;
+    let acting = Acting::begin(&conn.guard, Mode::Guest, &write.ticket, i64::MAX, *history);
+    let (outcome, undo) = match run_what(database, conn, write, history) {
+        Ok((outcome, undo)) => (Ok(outcome), undo),
+        // A statement that violates a constraint undid itself, but for what OR FAIL keeps on purpose.
+        Err(error) => {
+            let is_settled = matches!(write.what, What::Execute { .. }) && sqlstate::is_violation(&error);
+            (Err(error), !is_settled)
+        }
+    };
+    drop(acting);
+    if !conn.db.is_autocommit() {
+        if undo {
+            conn.engine("ROLLBACK TO _vamos_statement").map_err(failed)?;
+        }
+        conn.engine("RELEASE _vamos_statement").map_err(failed)?;
+    }
+    outcome
+}
+
+/// Runs the statement; also says whether what it did has to be undone.
+fn run_what(
+    database: &Database,
+    conn: &Conn,
+    write: &Write,
+    history: &mut History,
+) -> Result<(Option<Outcome>, bool), SqlError> {
+    let facts = &write.facts;
+    let prepared = run::prepare(conn, facts, database.schema())?;
+    let analysis = prepared.analysis.clone();
+    if analysis.saw(seen::TEMP) {
+        return Ok((None, false));
+    }
+    match &write.what {
+        What::Batch { parameters, atomic } => {
+            let run = run::batch(conn, facts, prepared, (parameters, *atomic), history)?;
+            Ok((Some(Outcome::Batch(run.outcome)), run.undo))
+        }
+        What::Execute { parameters, rows } => {
+            let total = conn.db.total_changes();
+            let mut cursor = run::begin(conn, facts, prepared.statement, parameters)?;
+            let mut set = Rowset { blocks: Vec::new(), rows: 0, done: false };
+            while !set.done {
+                let more = cursor.fill(PageLimit { rows: *rows, blocks: 1 }, &conn.guard)?;
+                set.blocks.extend(more.blocks);
+                set.rows += more.rows;
+                set.done = more.done;
+                if set.blocks.iter().map(Bytes::len).sum::<usize>() > RETURNING_BYTES_MAX {
+                    let message = format!("the statement returns more than {RETURNING_BYTES_MAX} bytes");
+                    return Err(sqlstate::limit(
+                        message,
+                        "Run it in a transaction, where the rows are fetched in parts.",
+                    ));
+                }
+            }
+            cursor.end();
+            if analysis.saw(seen::SCHEMA) {
+                database.schema_changed();
+            }
+            let end = run::completed(conn, facts, &analysis, total, history);
+            Ok((Some(Outcome::Page(run::page(set, &analysis, Some(end)))), false))
+        }
+    }
+}
+
+/// VACUUM: no transaction, and a memory of its own size.
+fn vacuum(conn: &Conn, write: Write) -> bool {
+    if !write.ticket.begin() {
+        return true;
+    }
+    let outcome = try_vacuum(conn, &write);
+    let sound = conn.roll_back().is_ok();
+    drop(write.reply.send(WriteReply::Done(outcome, write.history)));
+    sound
+}
+
+fn try_vacuum(conn: &Conn, write: &Write) -> Result<Outcome, SqlError> {
+    let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+    let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = conn.db.query_row(size, [], |row| row.get(0)).map_err(failed)?;
+    if bytes.unsigned_abs() > VACUUM_BYTES_MAX {
+        let message = format!("VACUUM of {bytes} bytes, the limit is {VACUUM_BYTES_MAX}");
+        return Err(sqlstate::limit(message, "Free pages are used again without it."));
+    }
+    // It attaches a nameless database for the time being.
+    conn.db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1).map_err(failed)?;
+    let acting = Acting::begin(&conn.guard, Mode::Vacuum, &write.ticket, i64::MAX, write.history);
+    let outcome = conn.db.execute_batch(&write.facts.text).map_err(failed);
+    drop(acting);
+    conn.db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map_err(failed)?;
+    outcome?;
+    let end = Completed {
+        changes: 0,
+        last_insert_rowid: write.history.last_insert_rowid,
+        command: write.facts.command,
+        returns_rows: false,
+    };
+    Ok(Outcome::Page(Page { columns: Arc::new([]), blocks: Vec::new(), rows: 0, end: Some(end) }))
+}
