@@ -15,6 +15,9 @@ pub const CATALOG_STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// Deepest nesting of expressions and queries in a statement that is parsed in full.
 pub const CATALOG_DEPTH_MAX: usize = 64;
 
+/// Most operators in a statement that is parsed in full: each may be a level of its tree.
+pub const CATALOG_OPERATORS_MAX: usize = 1024;
+
 /// Most settings outside the built-in ones (`name.of.an.extension`) that a session may hold.
 pub const CUSTOM_SETTINGS_MAX: usize = 64;
 

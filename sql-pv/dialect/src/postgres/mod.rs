@@ -7,6 +7,7 @@
 //! parsed in full and run over SQLite's own schema tables.
 
 mod answer;
+mod catalog;
 mod copy;
 mod cursor;
 mod known_settings;

@@ -45,11 +45,35 @@ pub enum PgType {
     Uuid,
     /// `jsonb`.
     Jsonb,
+    /// `int2vector`: column numbers in the catalogue.
+    Int2Vector,
+    /// `oidvector`: OIDs in the catalogue.
+    OidVector,
+    /// `regclass`: a relation by name.
+    Regclass,
+    /// `regtype`: a type by name.
+    Regtype,
+    /// `boolean[]`. Arrays occur in the catalogue only, in PostgreSQL's text form.
+    BoolArray,
+    /// `"char"[]`.
+    CharArray,
+    /// `name[]`.
+    NameArray,
+    /// `smallint[]`.
+    Int2Array,
+    /// `integer[]`.
+    Int4Array,
+    /// `text[]`.
+    TextArray,
+    /// `bigint[]`.
+    Int8Array,
+    /// `oid[]`.
+    OidArray,
 }
 
 impl PgType {
-    /// Every type, in the order of their OIDs.
-    pub const ALL: [PgType; 21] = [
+    /// Every type.
+    pub const ALL: [PgType; 33] = [
         PgType::Bool,
         PgType::Bytea,
         PgType::Char,
@@ -71,6 +95,18 @@ impl PgType {
         PgType::Numeric,
         PgType::Uuid,
         PgType::Jsonb,
+        PgType::Int2Vector,
+        PgType::OidVector,
+        PgType::Regclass,
+        PgType::Regtype,
+        PgType::BoolArray,
+        PgType::CharArray,
+        PgType::NameArray,
+        PgType::Int2Array,
+        PgType::Int4Array,
+        PgType::TextArray,
+        PgType::Int8Array,
+        PgType::OidArray,
     ];
 
     /// OID, length in bytes (-1: it varies), catalogue name, SQL name.
@@ -97,6 +133,18 @@ impl PgType {
             PgType::Numeric => (1700, -1, "numeric", "numeric"),
             PgType::Uuid => (2950, 16, "uuid", "uuid"),
             PgType::Jsonb => (3802, -1, "jsonb", "jsonb"),
+            PgType::Int2Vector => (22, -1, "int2vector", "int2vector"),
+            PgType::OidVector => (30, -1, "oidvector", "oidvector"),
+            PgType::Regclass => (2205, 4, "regclass", "regclass"),
+            PgType::Regtype => (2206, 4, "regtype", "regtype"),
+            PgType::BoolArray => (1000, -1, "_bool", "boolean[]"),
+            PgType::CharArray => (1002, -1, "_char", "\"char\"[]"),
+            PgType::NameArray => (1003, -1, "_name", "name[]"),
+            PgType::Int2Array => (1005, -1, "_int2", "smallint[]"),
+            PgType::Int4Array => (1007, -1, "_int4", "integer[]"),
+            PgType::TextArray => (1009, -1, "_text", "text[]"),
+            PgType::Int8Array => (1016, -1, "_int8", "bigint[]"),
+            PgType::OidArray => (1028, -1, "_oid", "oid[]"),
         }
     }
 
@@ -118,6 +166,35 @@ impl PgType {
     /// Its name in SQL: `bigint`.
     pub const fn sql_name(self) -> &'static str {
         self.row().3
+    }
+
+    /// The type whose values are arrays of this one's.
+    pub const fn array(self) -> Option<PgType> {
+        match self {
+            PgType::Bool => Some(PgType::BoolArray),
+            PgType::Char => Some(PgType::CharArray),
+            PgType::Name => Some(PgType::NameArray),
+            PgType::Int2 => Some(PgType::Int2Array),
+            PgType::Int4 => Some(PgType::Int4Array),
+            PgType::Text | PgType::Varchar => Some(PgType::TextArray),
+            PgType::Int8 => Some(PgType::Int8Array),
+            PgType::Oid => Some(PgType::OidArray),
+            _ => None,
+        }
+    }
+
+    /// `pg_type.typcategory`.
+    pub const fn category(self) -> char {
+        match self {
+            PgType::Bool => 'B',
+            PgType::Char => 'Z',
+            PgType::Name | PgType::Text | PgType::Bpchar | PgType::Varchar => 'S',
+            PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid | PgType::Numeric => 'N',
+            PgType::Float4 | PgType::Float8 | PgType::Regclass | PgType::Regtype => 'N',
+            PgType::Date | PgType::Time | PgType::Timestamp | PgType::Timestamptz => 'D',
+            PgType::Bytea | PgType::Json | PgType::Jsonb | PgType::Uuid => 'U',
+            _ => 'A',
+        }
     }
 
     /// The type with that OID.
@@ -156,35 +233,55 @@ impl PgType {
     pub fn of_declared(declared: &str) -> Option<PgType> {
         let upper = declared.to_ascii_uppercase();
         let base = upper.split('(').next().unwrap_or_default().trim();
-        let has = |part: &str| upper.contains(part);
-        let exact = match base {
-            "BOOL" | "BOOLEAN" => PgType::Bool,
-            "BYTEA" => PgType::Bytea,
-            "NAME" => PgType::Name,
-            "OID" => PgType::Oid,
-            "JSON" => PgType::Json,
-            "JSONB" => PgType::Jsonb,
-            "UUID" => PgType::Uuid,
-            "DATE" => PgType::Date,
-            "TIME" => PgType::Time,
-            "DATETIME" => PgType::Timestamp,
-            "NUMERIC" | "DECIMAL" | "DEC" => PgType::Numeric,
-            "CHAR" | "CHARACTER" | "BPCHAR" => PgType::Bpchar,
-            "VARCHAR" | "CHARACTER VARYING" | "CHAR VARYING" => PgType::Varchar,
-            "SMALLSERIAL" | "SERIAL" | "BIGSERIAL" => PgType::Int8,
-            _ if base.starts_with("TIMESTAMPTZ") => PgType::Timestamptz,
-            _ if base.starts_with("TIMESTAMP") && has("WITH TIME ZONE") => PgType::Timestamptz,
-            _ if base.starts_with("TIMESTAMP") => PgType::Timestamp,
-            // From here on: SQLite's rules, in SQLite's order.
-            _ if has("INT") => PgType::Int8,
-            _ if has("CHAR") || has("CLOB") || has("TEXT") => PgType::Text,
-            _ if has("BLOB") => PgType::Bytea,
-            _ if has("REAL") || has("FLOA") || has("DOUB") => PgType::Float8,
-            _ => return None,
-        };
-        Some(exact)
+        if let Some((_, exact)) = DECLARED.iter().find(|(name, _)| *name == base) {
+            return Some(*exact);
+        }
+        if base.starts_with("TIMESTAMP") {
+            let zone = base.starts_with("TIMESTAMPTZ") || upper.contains("WITH TIME ZONE");
+            return Some(if zone { PgType::Timestamptz } else { PgType::Timestamp });
+        }
+        AFFINITIES.iter().find(|(part, _)| upper.contains(part)).map(|(_, affinity)| *affinity)
     }
 }
+
+/// Declarations that are a type's name, but for their modifiers.
+pub(super) const DECLARED: &[(&str, PgType)] = &[
+    ("BOOL", PgType::Bool),
+    ("BOOLEAN", PgType::Bool),
+    ("BYTEA", PgType::Bytea),
+    ("NAME", PgType::Name),
+    ("OID", PgType::Oid),
+    ("JSON", PgType::Json),
+    ("JSONB", PgType::Jsonb),
+    ("UUID", PgType::Uuid),
+    ("DATE", PgType::Date),
+    ("TIME", PgType::Time),
+    ("DATETIME", PgType::Timestamp),
+    ("NUMERIC", PgType::Numeric),
+    ("DECIMAL", PgType::Numeric),
+    ("DEC", PgType::Numeric),
+    ("CHAR", PgType::Bpchar),
+    ("CHARACTER", PgType::Bpchar),
+    ("BPCHAR", PgType::Bpchar),
+    ("VARCHAR", PgType::Varchar),
+    ("CHARACTER VARYING", PgType::Varchar),
+    ("CHAR VARYING", PgType::Varchar),
+    ("SMALLSERIAL", PgType::Int8),
+    ("SERIAL", PgType::Int8),
+    ("BIGSERIAL", PgType::Int8),
+];
+
+/// SQLite's rules of affinity, in SQLite's order.
+pub(super) const AFFINITIES: &[(&str, PgType)] = &[
+    ("INT", PgType::Int8),
+    ("CHAR", PgType::Text),
+    ("CLOB", PgType::Text),
+    ("TEXT", PgType::Text),
+    ("BLOB", PgType::Bytea),
+    ("REAL", PgType::Float8),
+    ("FLOA", PgType::Float8),
+    ("DOUB", PgType::Float8),
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,15 @@
+SELECT session_database() AS table_catalog, 'public' AS table_schema, table_name AS table_name, name AS column_name,
+  position AS ordinal_position, default_value AS column_default, CASE WHEN is_not_null THEN 'NO' ELSE 'YES' END AS is_nullable,
+  type_name(type_oid) AS data_type,
+  CASE WHEN type_oid IN (1042, 1043) THEN length END AS character_maximum_length,
+  CASE type_oid WHEN 20 THEN 64 WHEN 701 THEN 53 WHEN 1700 THEN length END AS numeric_precision,
+  CASE type_oid WHEN 20 THEN 2 WHEN 701 THEN 2 WHEN 1700 THEN 10 END AS numeric_precision_radix,
+  CASE type_oid WHEN 20 THEN 0 WHEN 1700 THEN CASE WHEN length IS NOT NULL THEN scale END END AS numeric_scale,
+  CASE WHEN type_oid IN (1083, 1114, 1184) THEN 6 WHEN type_oid = 1082 THEN 0 END AS datetime_precision,
+  session_database() AS udt_catalog, 'pg_catalog' AS udt_schema, type_short_name(type_oid) AS udt_name,
+  CAST(position AS TEXT) AS dtd_identifier, 'NO' AS is_self_referencing,
+  CASE WHEN is_identity THEN 'YES' ELSE 'NO' END AS is_identity,
+  CASE WHEN is_identity THEN 'BY DEFAULT' END AS identity_generation, 'NO' AS identity_cycle,
+  CASE WHEN is_generated THEN 'ALWAYS' ELSE 'NEVER' END AS is_generated,
+  CASE WHEN table_type = 'table' AND NOT is_generated THEN 'YES' ELSE 'NO' END AS is_updatable
+FROM vamos_column
