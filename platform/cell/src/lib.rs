@@ -1,1 +1,16 @@
-//! The host process that serves exactly one VM.
+//! The parts of `vamos-cell`, the host process that serves exactly one VM.
+//!
+//! Composition only: the device is `platform/device`'s, the walls are `platform/sandbox`'s, what is said on a
+//! stream is a service's. The cell decides which service answers on which port, and does what vamosd says
+//! on the control channel. It takes nothing the guest says for an identity.
+
+mod accept;
+pub mod confine;
+mod control;
+mod hello;
+pub mod limits;
+mod serve;
+mod sql;
+
+pub use control::Control;
+pub use serve::{ServeError, serve};

@@ -60,7 +60,8 @@ fn memfd() -> Check {
 fn kvm(kernel: Option<&Path>) -> Check {
     const DEVICE: &str = "/dev/kvm";
     if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(DEVICE) {
-        let remedy = "enable virtualisation and load kvm_intel or kvm_amd; without it VMs run under TCG, slowly";
+        let remedy =
+            "enable virtualisation and load kvm_intel or kvm_amd; without it VMs run under TCG, slowly";
         return missing("kvm", format!("open {DEVICE}: {error}"), remedy);
     }
     let Some(kernel) = kernel else {
@@ -69,7 +70,9 @@ fn kvm(kernel: Option<&Path>) -> Check {
     };
     match boots(kernel) {
         Ok(took) => ok("kvm", format!("{} greeted after {} ms", kernel.display(), took.as_millis())),
-        Err(error) => missing("kvm", format!("boot {}: {error}", kernel.display()), "VMs must run under TCG here"),
+        Err(error) => {
+            missing("kvm", format!("boot {}: {error}", kernel.display()), "VMs must run under TCG here")
+        }
     }
 }
 

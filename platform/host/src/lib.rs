@@ -3,14 +3,14 @@
 //! Knows nothing of what a guest says: it touches no guest memory and parses nothing a guest wrote. A VM's
 //! device and services live in its cell, another process; what reaches this one from a cell is bounded.
 
+pub mod cell;
 pub mod config;
+pub mod control;
+pub mod directories;
+pub mod doctor;
 pub mod keeper;
 pub mod limits;
 pub mod names;
-pub mod registry;
-pub mod cell;
-pub mod vm;
-pub mod directories;
 pub mod platform;
-pub mod control;
-pub mod doctor;
+pub mod registry;
+pub mod vm;

@@ -82,7 +82,8 @@ fn run(arguments: &Serve) -> anyhow::Result<()> {
     let mut registry = Registry::open(&directories.registry(), uids).context("open the registry")?;
     registry.reconcile(&config).context("bring the registry in line with the configuration")?;
     // Cells outlive the process that forked them and are reaped here.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become the cells' reaper")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context("become the cells' reaper")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(serve(config, directories, registry))
 }
@@ -151,7 +152,11 @@ fn end_on_signal(ending: CancellationToken) -> anyhow::Result<()> {
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("VAMOS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .init();
 }
 
 fn examine(json: bool, boot: Option<PathBuf>) -> anyhow::Result<ExitCode> {

@@ -85,10 +85,18 @@ impl Platform {
     /// # Errors
     /// [`PlatformError`]: the registry cannot be read or a socket not be made. A cell that does not start is
     /// no error: its VM says so, and the others serve.
-    pub async fn start(config: Config, directories: Directories, registry: Registry) -> Result<Arc<Self>, PlatformError> {
+    pub async fn start(
+        config: Config,
+        directories: Directories,
+        registry: Registry,
+    ) -> Result<Arc<Self>, PlatformError> {
         let cgroup = match Hierarchy::find() {
             Ok(hierarchy) => {
-                let file = |source| PlatformError::File { action: "look up", path: config.state_dir.clone(), source };
+                let file = |source| PlatformError::File {
+                    action: "look up",
+                    path: config.state_dir.clone(),
+                    source,
+                };
                 let instance = directories.instance().map_err(file)?;
                 hierarchy.sweep(&instance);
                 Some((hierarchy, instance))
@@ -107,7 +115,8 @@ impl Platform {
             ending: CancellationToken::new(),
             since: Instant::now(),
         });
-        let (rows, bindings) = platform.registry(|registry| Ok((registry.vms()?, registry.bindings(None)?))).await?;
+        let (rows, bindings) =
+            platform.registry(|registry| Ok((registry.vms()?, registry.bindings(None)?))).await?;
         let mut vms = platform.vms.lock().await;
         for row in rows {
             let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
@@ -293,7 +302,11 @@ impl Platform {
     ///
     /// # Errors
     /// [`PlatformError`].
-    pub async fn register_service(&self, name: ServiceName, kind: ServiceKind) -> Result<ServiceRow, PlatformError> {
+    pub async fn register_service(
+        &self,
+        name: ServiceName,
+        kind: ServiceKind,
+    ) -> Result<ServiceRow, PlatformError> {
         self.registry(move |registry| registry.register_service(&name, kind, false)).await
     }
 
@@ -317,7 +330,12 @@ impl Platform {
     ///
     /// # Errors
     /// [`PlatformError`].
-    pub async fn bind(&self, vm: VmId, service: ServiceName, terms: Terms) -> Result<BindingRow, PlatformError> {
+    pub async fn bind(
+        &self,
+        vm: VmId,
+        service: ServiceName,
+        terms: Terms,
+    ) -> Result<BindingRow, PlatformError> {
         let name = vm.clone();
         let row = self.registry(move |registry| registry.bind(&vm, &service, &terms, false)).await?;
         self.running(&name).await?.bind(told(row.clone())).await?;

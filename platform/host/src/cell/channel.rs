@@ -8,7 +8,9 @@ use std::os::unix::net;
 use prost::Message;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use vamos_proto::cell::{CellMessageError, FromCell, LENGTH_BYTES, ToCell, body_length, encode, from_cell, to_cell};
+use vamos_proto::cell::{
+    CellMessageError, FromCell, LENGTH_BYTES, ToCell, body_length, encode, from_cell, to_cell,
+};
 use vamos_sandbox::passing;
 
 /// Descriptors a cell may have sent that nobody took yet; it has business sending one.
@@ -72,7 +74,8 @@ impl CellChannel {
             }
             let (mut piece, mut fds) = ([0; 4096], Vec::new());
             let (socket, piece_ref) = (&self.socket, &mut piece);
-            let count = socket.async_io(Interest::READABLE, || passing::receive(socket, piece_ref, &mut fds)).await?;
+            let count =
+                socket.async_io(Interest::READABLE, || passing::receive(socket, piece_ref, &mut fds)).await?;
             if count == 0 {
                 return Ok(None);
             }

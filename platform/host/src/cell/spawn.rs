@@ -69,8 +69,8 @@ pub enum StartError {
     #[error("{0}")]
     Refused(String),
     /// The cell ended without a word.
-    #[error("the cell ended while it started; its log says why")]
-    Ended,
+    #[error("the cell ended while it started ({0}); its log may say why")]
+    Ended(String),
     /// The cell took too long.
     #[error("the cell was not ready within {CELL_START_MAX:?}")]
     Slow,
@@ -126,7 +126,10 @@ impl Recipe {
         // The first process only forks: by now it has ended, or ends with the channel.
         let introduced = result.unwrap_or(Err(StartError::Slow));
         reap_first(first, introduced.is_err());
-        let (pid, layers) = introduced?;
+        let (pid, layers) = match introduced {
+            Err(StartError::Ended(_)) => return Err(StartError::Ended(process.kill_and_reap().await)),
+            introduced => introduced?,
+        };
         Ok(Cell { channel, pid, layers, process })
     }
 
@@ -149,11 +152,15 @@ impl Recipe {
             .map_err(|source| StartError::Spawn { binary: self.binary.clone(), source })
     }
 
-    async fn introduce(&self, channel: &mut CellChannel, process: &mut Process) -> Result<(u32, Vec<Layer>), StartError> {
+    async fn introduce(
+        &self,
+        channel: &mut CellChannel,
+        process: &mut Process,
+    ) -> Result<(u32, Vec<Layer>), StartError> {
         channel.send(to_cell::Message::Start(self.start.clone()), &[]).await?;
         let mut pid = 0;
         loop {
-            match channel.receive().await?.ok_or(StartError::Ended)? {
+            match channel.receive().await?.ok_or_else(|| StartError::Ended(String::new()))? {
                 from_cell::Message::Forked(forked) => {
                     pid = forked.pid;
                     process.pidfd = channel.take_fd();
@@ -215,6 +222,9 @@ fn reap(pidfd: Option<OwnedFd>, cgroup: Option<Cgroup>) -> String {
         how = match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd)), WaitIdOptions::EXITED) {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => format!("exit code {code}"),
+                (_, Some(signal)) if signal == Signal::SYS.as_raw() => {
+                    "killed for a system call that is not allowed".into()
+                }
                 (_, Some(signal)) => format!("signal {signal}"),
                 _ => "unknown status".into(),
             },
@@ -249,7 +259,9 @@ fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
 fn prepare_volume(path: &Path, uid: u32) -> Result<(), StartError> {
     let wrong = |reason: String| StartError::Volume { path: path.into(), reason };
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => return chown(path, Some(uid), Some(uid)).map_err(|error| wrong(format!("change owner: {error}"))),
+        Ok(()) => {
+            return chown(path, Some(uid), Some(uid)).map_err(|error| wrong(format!("change owner: {error}")));
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(wrong(format!("create: {error}"))),
     }
@@ -259,7 +271,9 @@ fn prepare_volume(path: &Path, uid: u32) -> Result<(), StartError> {
     }
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
     if owner != uid {
-        return Err(wrong(format!("belongs to uid {owner}, the cell's is {uid}; run: chown -R {uid}:{uid} on it")));
+        return Err(wrong(format!(
+            "belongs to uid {owner}, the cell's is {uid}; run: chown -R {uid}:{uid} on it"
+        )));
     }
     if mode != 0o700 {
         return Err(wrong(format!("has mode {mode:03o}; run: chmod 700 on it")));

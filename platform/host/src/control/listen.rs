@@ -42,7 +42,9 @@ impl Listen for TcpListener {
 
 /// The connections a listener accepts, for ever; no more than [`CONTROL_CONNECTIONS_MAX`] at once, the others
 /// wait to be accepted.
-pub(super) fn connections<L: Listen + Sync>(listener: L) -> impl Stream<Item = Result<Connection<L::Stream>, Infallible>> {
+pub(super) fn connections<L: Listen + Sync>(
+    listener: L,
+) -> impl Stream<Item = Result<Connection<L::Stream>, Infallible>> {
     let places = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     unfold((listener, places), |(listener, places)| async {
         // The semaphore is never closed.
@@ -75,7 +77,11 @@ impl<S: Connected> Connected for Connection<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

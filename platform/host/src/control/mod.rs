@@ -68,7 +68,11 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn bind(control: &Control, socket: &Path, platform: Arc<Platform>) -> Result<Self, ControlError> {
+    pub async fn bind(
+        control: &Control,
+        socket: &Path,
+        platform: Arc<Platform>,
+    ) -> Result<Self, ControlError> {
         let mut allowed = control.allowed_uids.clone();
         allowed.extend([0, rustix::process::geteuid().as_raw()]);
         let tcp = match &control.tcp {
@@ -128,8 +132,12 @@ async fn routes(platform: Arc<Platform>) -> Result<Routes, ControlError> {
     Ok(Routes::new(health)
         .add_service(reflection)
         .add_service(VmsServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX))
-        .add_service(ServicesServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX))
-        .add_service(BindingsServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX))
+        .add_service(
+            ServicesServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            BindingsServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
+        )
         .add_service(HostServer::from_arc(api).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)))
 }
 
@@ -142,7 +150,9 @@ fn check_peer(allowed: &BTreeSet<u32>, request: Request<()>) -> Result<Request<(
             "uid {} may not use the control plane; run as root, or add the uid to control.allowed_uids in vamos.toml",
             credentials.uid()
         ))),
-        None => Err(Status::permission_denied("the client's uid is not known; use the Unix socket of vamosd")),
+        None => {
+            Err(Status::permission_denied("the client's uid is not known; use the Unix socket of vamosd"))
+        }
     }
 }
 

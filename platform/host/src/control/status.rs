@@ -47,15 +47,22 @@ fn registry(error: &RegistryError) -> (Code, &'static str) {
     match error {
         RegistryError::Database(_) => (Code::Internal, "check the disk of the state directory"),
         RegistryError::Damaged { .. } => (Code::DataLoss, "restore registry.db from a backup"),
-        RegistryError::Version { .. } | RegistryError::NotOurs => {
-            (Code::FailedPrecondition, "run the vamosd that wrote it, or give this one a state directory of its own")
+        RegistryError::Version { .. } | RegistryError::NotOurs => (
+            Code::FailedPrecondition,
+            "run the vamosd that wrote it, or give this one a state directory of its own",
+        ),
+        RegistryError::Exists { .. } => {
+            (Code::AlreadyExists, "choose another name, or delete the other first")
         }
-        RegistryError::Exists { .. } => (Code::AlreadyExists, "choose another name, or delete the other first"),
         RegistryError::Unknown { .. } => (Code::NotFound, "list what there is and check the spelling"),
-        RegistryError::CidTaken { .. } => (Code::AlreadyExists, "choose another cid, or leave it out to be given one"),
+        RegistryError::CidTaken { .. } => {
+            (Code::AlreadyExists, "choose another cid, or leave it out to be given one")
+        }
         RegistryError::CidReserved(_) => (Code::InvalidArgument, "leave it out to be given one"),
         RegistryError::InUse { .. } => (Code::FailedPrecondition, "unbind it from those first"),
-        RegistryError::OtherKind { .. } => (Code::FailedPrecondition, "give the new service a name of its own"),
+        RegistryError::OtherKind { .. } => {
+            (Code::FailedPrecondition, "give the new service a name of its own")
+        }
         RegistryError::Full { .. } => (Code::ResourceExhausted, "delete what is not needed"),
     }
 }
@@ -63,9 +70,13 @@ fn registry(error: &RegistryError) -> (Code, &'static str) {
 fn vm(error: &VmError) -> (Code, &'static str) {
     match error {
         VmError::Ending(_) => (Code::Unavailable, "nothing needs to be done"),
-        VmError::NoCell { .. } => (Code::Unavailable, "vamosd keeps trying to start it; mend the cause, if one is named"),
+        VmError::NoCell { .. } => {
+            (Code::Unavailable, "vamosd keeps trying to start it; mend the cause, if one is named")
+        }
         VmError::Silent(_) => (Code::DeadlineExceeded, "discard the VM's cell if this lasts"),
-        VmError::Cell { .. } => (Code::Internal, "the change is recorded and is applied when the cause is mended"),
+        VmError::Cell { .. } => {
+            (Code::Internal, "the change is recorded and is applied when the cause is mended")
+        }
     }
 }
 
@@ -82,6 +93,9 @@ mod tests {
         assert_eq!(status.message(), "bind /run/x: no space left; the log of vamosd may say more");
         let full = rusqlite::Error::InvalidPath("registry".into());
         let status = of(RegistryError::from(full).into());
-        assert_eq!(status.message(), "use the registry: Invalid path: registry; check the disk of the state directory");
+        assert_eq!(
+            status.message(),
+            "use the registry: Invalid path: registry; check the disk of the state directory"
+        );
     }
 }

@@ -69,13 +69,27 @@ type Reply<T> = oneshot::Sender<Result<T, VmError>>;
 /// What can be asked of a VM's supervisor.
 #[derive(Debug)]
 enum Command {
-    Bind { binding: Box<Binding>, reply: Reply<()> },
-    Unbind { name: String, reply: Reply<()> },
-    Stats { reply: Reply<Counters> },
+    Bind {
+        binding: Box<Binding>,
+        reply: Reply<()>,
+    },
+    Unbind {
+        name: String,
+        reply: Reply<()>,
+    },
+    Stats {
+        reply: Reply<Counters>,
+    },
     /// Replace the cell: after its streams have ended, or at once.
-    Replace { drain: Option<Duration>, reply: Reply<()> },
+    Replace {
+        drain: Option<Duration>,
+        reply: Reply<()>,
+    },
     /// End the cell, then the supervisor.
-    Stop { drain: Duration, reply: Reply<()> },
+    Stop {
+        drain: Duration,
+        reply: Reply<()>,
+    },
 }
 
 /// A running VM.

@@ -131,7 +131,10 @@ impl Supervisor {
                 let pause = backoff.failed(started.elapsed());
                 let failures = backoff.failures();
                 warn!(%vm, how, failures, ?pause, "the cell ended; it is started again");
-                self.publish(VmState::BackingOff, format!("the cell ended ({how}), {failures} times in a row"));
+                self.publish(
+                    VmState::BackingOff,
+                    format!("the cell ended ({how}), {failures} times in a row"),
+                );
                 Next::Pause(pause)
             }
             End::Replace(reply) => {
@@ -298,7 +301,8 @@ impl Supervisor {
 
     /// Carries out what can be; whether a cell is to be started now.
     fn obey_without_cell(&mut self, command: Command) -> bool {
-        let no_cell = || VmError::NoCell { vm: self.recipe.vm.clone(), detail: self.status.borrow().detail.clone() };
+        let no_cell =
+            || VmError::NoCell { vm: self.recipe.vm.clone(), detail: self.status.borrow().detail.clone() };
         match command {
             Command::Stats { reply } => {
                 let _ = reply.send(Err(no_cell()));

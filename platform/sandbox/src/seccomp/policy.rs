@@ -2,8 +2,8 @@
 //! removed; `platform/cell/tests/syscalls.rs` traces a working cell and says which those are.
 
 use libc::{
-    CLONE_THREAD, F_ADD_SEALS, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_SETFD, F_SETFL,
-    F_SETLK, F_SETLKW, FIONBIO, PR_SET_NAME, PROT_EXEC,
+    AF_UNIX, CLONE_THREAD, F_ADD_SEALS, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_SETFD,
+    F_SETFL, F_SETLK, F_SETLKW, FIONBIO, PR_SET_NAME, PROT_EXEC,
 };
 
 /// What the arguments must be.
@@ -86,6 +86,7 @@ const FILE_COMMANDS: Arguments = Arguments::OneOf {
         F_ADD_SEALS as u64,
     ],
 };
+const LOCAL: Arguments = Arguments::OneOf { index: 0, values: &[AF_UNIX as u64] };
 const NONBLOCKING: Arguments = Arguments::OneOf { index: 1, values: &[FIONBIO] };
 const THREAD_NAME: Arguments = Arguments::OneOf { index: 0, values: &[PR_SET_NAME as u64] };
 
@@ -97,6 +98,7 @@ pub const ALLOWED: &[Allowed] = allow! {
     SYS_recvfrom: "std reads a Unix stream with recv",
     SYS_sendto: "std writes a Unix stream with send",
     SYS_shutdown: "ending the device's socket wakes its reader",
+    SYS_socketpair(LOCAL): "tokio's signal driver, which comes with its reactor; connects to nothing but itself",
     SYS_getsockopt: "mio asks a socket for its pending error",
     SYS_read: "kick eventfds, database files, the runtime's own wake-ups",
     SYS_write: "call eventfds and pipes, log lines, the runtime's own wake-ups",

@@ -18,7 +18,8 @@ impl Bindings for Api {
         let door = door.into_iter().collect();
         check_door(&door).map_err(invalid)?;
         let terms = Terms { door, policy: policy.unwrap_or_default(), quota: quota.unwrap_or_default() };
-        let row = self.platform.bind(vm_name(vm)?, service_name(service)?, terms).await.map_err(status::of)?;
+        let row =
+            self.platform.bind(vm_name(vm)?, service_name(service)?, terms).await.map_err(status::of)?;
         Ok(Response::new(binding(row)))
     }
 
@@ -28,7 +29,10 @@ impl Bindings for Api {
         Ok(Response::new(UnbindResponse {}))
     }
 
-    async fn list(&self, request: Request<ListBindingsRequest>) -> Result<Response<ListBindingsResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<ListBindingsRequest>,
+    ) -> Result<Response<ListBindingsResponse>, Status> {
         let vm = request.into_inner().vm;
         let vm = if vm.is_empty() { None } else { Some(vm_name(vm)?) };
         let rows = self.platform.bindings(vm).await.map_err(status::of)?;

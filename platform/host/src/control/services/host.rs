@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status, async_trait};
 use tracing::info;
 use vamos_proto::control::host_server::Host;
 use vamos_proto::control::{
-    DiscardRequest, DiscardResponse, DoctorRequest, DoctorResponse, DrainRequest, DrainResponse, ShutdownRequest,
-    ShutdownResponse,
+    DiscardRequest, DiscardResponse, DoctorRequest, DoctorResponse, DrainRequest, DrainResponse,
+    ShutdownRequest, ShutdownResponse,
 };
 use vamos_proto::id::VmId;
 
@@ -23,7 +23,9 @@ impl Host for Api {
         let DrainRequest { name, deadline_ms } = request.into_inner();
         let drain = if deadline_ms == 0 { DRAIN_DEFAULT } else { Duration::from_millis(deadline_ms) };
         if drain > DRAIN_MAX {
-            return Err(invalid(format!("a drain of {drain:?} is too long, at most {DRAIN_MAX:?} are possible")));
+            return Err(invalid(format!(
+                "a drain of {drain:?} is too long, at most {DRAIN_MAX:?} are possible"
+            )));
         }
         let names = if name.is_empty() { self.names().await? } else { vec![vm_name(name)?] };
         let each = names.iter().map(|name| self.platform.replace_cell(name, Some(drain)));

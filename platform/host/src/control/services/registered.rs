@@ -3,7 +3,8 @@
 use tonic::{Request, Response, Status, async_trait};
 use vamos_proto::control::services_server::Services;
 use vamos_proto::control::{
-    ListServicesRequest, ListServicesResponse, RegisterServiceRequest, RemoveServiceRequest, RemoveServiceResponse, Service,
+    ListServicesRequest, ListServicesResponse, RegisterServiceRequest, RemoveServiceRequest,
+    RemoveServiceResponse, Service,
 };
 
 use super::super::status::{self, invalid};
@@ -24,7 +25,10 @@ impl Services for Api {
         Ok(Response::new(ListServicesResponse { services: rows.into_iter().map(service).collect() }))
     }
 
-    async fn remove(&self, request: Request<RemoveServiceRequest>) -> Result<Response<RemoveServiceResponse>, Status> {
+    async fn remove(
+        &self,
+        request: Request<RemoveServiceRequest>,
+    ) -> Result<Response<RemoveServiceResponse>, Status> {
         let name = service_name(request.into_inner().name)?;
         self.platform.remove_service(name).await.map_err(status::of)?;
         Ok(Response::new(RemoveServiceResponse {}))

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use tonic::{Request, Response, Status, async_trait};
 use vamos_proto::control::vms_server::Vms;
 use vamos_proto::control::{
-    CreateVmRequest, DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse, StatsRequest, Vm,
-    VmStats,
+    CreateVmRequest, DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse,
+    StatsRequest, Vm, VmStats,
 };
 use vamos_proto::id::{GuestCid, VmId};
 

@@ -1,0 +1,151 @@
+//! The cell's end of its channel to vamosd, once the runtime is up.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as BlockingStream;
+
+use bytes::{Buf, BytesMut};
+use prost::Message;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use vamos_proto::cell::{
+    CellMessageError, FromCell, LENGTH_BYTES, ToCell, body_length, encode, from_cell, to_cell,
+};
+use vamos_sandbox::passing;
+
+const READ_BYTES: usize = 16 << 10;
+
+/// The channel broke, or vamosd speaks another language.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The channel broke.
+    #[error("use the control channel")]
+    Channel(#[from] io::Error),
+    /// What came, or was to go, is no message.
+    #[error(transparent)]
+    Message(#[from] CellMessageError),
+}
+
+/// Whole messages in both directions, with the descriptors they carry.
+#[derive(Debug)]
+pub struct Control {
+    socket: UnixStream,
+    input: BytesMut,
+    fds: Vec<OwnedFd>,
+}
+
+impl Control {
+    /// Watches `socket` on the current runtime.
+    ///
+    /// # Errors
+    /// If the socket cannot be watched.
+    pub fn new(socket: BlockingStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)?, input: BytesMut::new(), fds: Vec::new() })
+    }
+
+    /// The next message and the descriptor it carries, or `None` when vamosd has closed its end. Nothing is
+    /// lost when the future is dropped.
+    ///
+    /// # Errors
+    /// [`ControlError`]: the channel cannot be used any further.
+    pub async fn receive(&mut self) -> Result<Option<(to_cell::Message, Option<OwnedFd>)>, ControlError> {
+        loop {
+            if let Some(message) = self.decode()? {
+                // vamosd attaches at most one, to the message that announces it.
+                let fd = if matches!(message, to_cell::Message::Attach(_)) { self.fds.pop() } else { None };
+                return Ok(Some((message, fd)));
+            }
+            let mut piece = [0; READ_BYTES];
+            let received = self
+                .socket
+                .async_io(Interest::READABLE, || passing::receive(&self.socket, &mut piece, &mut self.fds))
+                .await?;
+            if received == 0 {
+                return Ok(None);
+            }
+            self.input.extend_from_slice(&piece[..received]);
+        }
+    }
+
+    fn decode(&mut self) -> Result<Option<to_cell::Message>, ControlError> {
+        while let Some(length) = self.input.first_chunk::<LENGTH_BYTES>() {
+            let length = body_length(*length)?;
+            if self.input.len() < LENGTH_BYTES + length {
+                return Ok(None);
+            }
+            self.input.advance(LENGTH_BYTES);
+            let message = ToCell::decode(self.input.split_to(length)).map_err(CellMessageError::from)?;
+            // A message of a newer vamosd that this cell does not know is passed over.
+            if let Some(message) = message.message {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn send(&self, message: from_cell::Message) -> Result<(), ControlError> {
+        let wire = encode(&FromCell { message: Some(message) })?;
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            let sent =
+                self.socket.async_io(Interest::WRITABLE, || passing::send(&self.socket, rest, &[])).await?;
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use vamos_proto::cell::{Attach, Drain, Forked};
+
+    fn wire(message: to_cell::Message) -> Vec<u8> {
+        encode(&ToCell { message: Some(message) }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn messages_and_descriptors_arrive_however_they_are_cut() {
+        let (mut vamosd, cell) = BlockingStream::pair().unwrap();
+        let mut control = Control::new(cell).unwrap();
+        let attach = wire(to_cell::Message::Attach(Attach { attachment: 7 }));
+        passing::send(&vamosd, &attach[..1], &[vamosd.as_fd()]).unwrap();
+        vamosd.write_all(&attach[1..]).unwrap();
+        vamosd.write_all(&wire(to_cell::Message::Drain(Drain { deadline_ms: 5 }))).unwrap();
+        let (message, fd) = control.receive().await.unwrap().unwrap();
+        assert_eq!(message, to_cell::Message::Attach(Attach { attachment: 7 }));
+        assert!(fd.is_some());
+        let (message, fd) = control.receive().await.unwrap().unwrap();
+        assert_eq!(message, to_cell::Message::Drain(Drain { deadline_ms: 5 }));
+        assert!(fd.is_none());
+        drop(vamosd);
+        assert!(control.receive().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_length_beyond_the_limit_ends_the_channel() {
+        let (mut vamosd, cell) = BlockingStream::pair().unwrap();
+        let mut control = Control::new(cell).unwrap();
+        vamosd.write_all(&u32::MAX.to_le_bytes()).unwrap();
+        assert!(matches!(control.receive().await, Err(ControlError::Message(CellMessageError::TooLong(_)))));
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_can_be_read() {
+        let (vamosd, cell) = BlockingStream::pair().unwrap();
+        let control = Control::new(cell).unwrap();
+        control.send(from_cell::Message::Forked(Forked { pid: 9 })).await.unwrap();
+        let mut fds = Vec::new();
+        let mut buffer = [0; 64];
+        let received = passing::receive(&vamosd, &mut buffer, &mut fds).unwrap();
+        let message = FromCell::decode(&buffer[LENGTH_BYTES..received]).unwrap();
+        assert_eq!(message.message, Some(from_cell::Message::Forked(Forked { pid: 9 })));
+    }
+}

@@ -1,0 +1,121 @@
+//! A device on a thread of its own, with services that echo, sink, source or stall, for tests.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod raw;
+
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use vamos_device::{Acceptor, CounterSnapshot, Counters, Device, DeviceConfig, DeviceError, Polling};
+use vamos_proto::id::{GuestCid, VsockPort};
+use vamos_service::ByteStream;
+
+pub const CID: GuestCid = GuestCid(3);
+/// Sends back what comes.
+pub const ECHO: VsockPort = VsockPort(1024);
+/// Accepts, and never reads or writes.
+pub const STALL: VsockPort = VsockPort(1025);
+/// Nobody is here.
+pub const NOBODY: VsockPort = VsockPort(1026);
+/// Writes for ever, and never reads.
+pub const GUSH: VsockPort = VsockPort(1027);
+/// Hands the stream to the test.
+pub const KEEP: VsockPort = VsockPort(1028);
+
+/// The services of a test device.
+#[derive(Default)]
+pub struct Services {
+    pub kept: Mutex<Vec<ByteStream>>,
+    /// Set: `KEEP` streams go here instead, to be driven on the ring thread.
+    pub on_keep: Mutex<Option<Box<dyn Fn(ByteStream) + Send>>>,
+}
+
+impl Acceptor for Services {
+    fn accept(&self, port: VsockPort, stream: ByteStream) -> bool {
+        match port {
+            ECHO => drop(tokio::spawn(echo(stream))),
+            STALL => self.kept.lock().unwrap().push(stream),
+            GUSH => drop(tokio::spawn(gush(stream))),
+            KEEP => match &*self.on_keep.lock().unwrap() {
+                Some(act) => act(stream),
+                None => self.kept.lock().unwrap().push(stream),
+            },
+            _ => return false,
+        }
+        true
+    }
+}
+
+async fn echo(mut stream: ByteStream) {
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(bytes) => {
+                if stream.write_all(&buffer[..bytes]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    let _ = stream.shutdown().await;
+}
+
+async fn gush(mut stream: ByteStream) {
+    while stream.write_all(&[7; 16 << 10]).await.is_ok() {}
+}
+
+/// A running device.
+pub struct Running {
+    pub services: Arc<Services>,
+    pub counters: Arc<Counters>,
+    thread: Option<JoinHandle<Result<(), DeviceError>>>,
+}
+
+/// Starts a device; its control socket's other end.
+pub fn start() -> (Running, UnixStream) {
+    start_with(Polling::Off)
+}
+
+pub fn start_with(polling: Polling) -> (Running, UnixStream) {
+    let (front, back) = UnixStream::pair().unwrap();
+    let services = Arc::new(Services::default());
+    let counters = Arc::new(Counters::default());
+    let acceptor = Arc::clone(&services) as Arc<dyn Acceptor>;
+    let device =
+        Device::new(back, DeviceConfig { cid: CID, polling }, acceptor, Arc::clone(&counters)).unwrap();
+    let thread = std::thread::Builder::new()
+        .name("device".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(device.run())
+        })
+        .unwrap();
+    (Running { services, counters, thread: Some(thread) }, front)
+}
+
+impl Running {
+    pub fn counters(&self) -> CounterSnapshot {
+        self.counters.snapshot()
+    }
+
+    /// Waits for the device to end; the front-end must have hung up.
+    pub fn join(mut self) -> Result<(), DeviceError> {
+        self.thread.take().unwrap().join().expect("the device must not panic")
+    }
+
+    /// Waits until `condition` holds of the counters.
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&CounterSnapshot) -> bool) -> CounterSnapshot {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let counters = self.counters();
+            if condition(&counters) {
+                return counters;
+            }
+            assert!(std::time::Instant::now() < deadline, "{what} did not happen: {counters:?}");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
