@@ -1,48 +1,35 @@
-//! How a channel is named on a command line.
+//! How a user names a channel.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::channel::Channel;
-use crate::process_guest::ProcessGuest;
+use crate::{Channel, ProcessGuest};
 
-/// Where a channel leads: `vsock`, or `process:PATH` with the path of a VM's vhost-user socket.
+/// How to reach the host, as a user writes it: `vsock`, or `process:` and the path of a VM's
+/// vhost-user socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelAddress {
-    /// The vsock device of the VM this process runs in.
+    /// `vsock`
     Vsock,
-    /// This process becomes the VM behind that vhost-user socket.
+    /// `process:PATH`
     Process(PathBuf),
 }
 
-/// A text that is no [`ChannelAddress`].
+/// Neither `vsock` nor `process:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a channel: use \"vsock\" or \"process:PATH\"")]
-pub struct AddressError(String);
-
-impl ChannelAddress {
-    /// Makes the channel ready for use. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// For `process:`, when the socket cannot be reached or the device's handshake fails.
-    pub async fn connect(&self) -> io::Result<Channel> {
-        match self {
-            ChannelAddress::Vsock => Ok(Channel::Vsock),
-            ChannelAddress::Process(socket) => Ok(Channel::Process(ProcessGuest::attach(socket).await?)),
-        }
-    }
-}
+#[error("{0:?} is no channel: write \"vsock\", or \"process:\" and the path of a vhost-user socket")]
+pub struct ChannelAddressError(String);
 
 impl FromStr for ChannelAddress {
-    type Err = AddressError;
+    type Err = ChannelAddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            None if text == "vsock" => Ok(ChannelAddress::Vsock),
-            Some(("process", path)) if !path.is_empty() => Ok(ChannelAddress::Process(path.into())),
-            _ => Err(AddressError(text.to_owned())),
+            None if text == "vsock" => Ok(Self::Vsock),
+            Some(("process", path)) if !path.is_empty() => Ok(Self::Process(path.into())),
+            _ => Err(ChannelAddressError(text.to_owned())),
         }
     }
 }
@@ -50,8 +37,22 @@ impl FromStr for ChannelAddress {
 impl fmt::Display for ChannelAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ChannelAddress::Vsock => f.write_str("vsock"),
-            ChannelAddress::Process(path) => write!(f, "process:{}", path.display()),
+            Self::Vsock => f.write_str("vsock"),
+            Self::Process(path) => write!(f, "process:{}", path.display()),
+        }
+    }
+}
+
+impl ChannelAddress {
+    /// Makes ready to open streams. For `process:` this attaches the device; it must be called in
+    /// the runtime that will use the streams.
+    ///
+    /// # Errors
+    /// Whatever kept the device from being attached.
+    pub async fn connect(&self) -> io::Result<Channel> {
+        match self {
+            Self::Vsock => Ok(Channel::Vsock),
+            Self::Process(path) => ProcessGuest::attach(path).await.map(Channel::Process),
         }
     }
 }
@@ -61,12 +62,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_round_trip() {
-        for text in ["vsock", "process:/run/vamos/vms/a/vhost.sock"] {
+    fn addresses_read_as_they_are_written() {
+        for text in ["vsock", "process:/run/vamos/vms/a/vhost.sock", "process:relative:with:colons"] {
             assert_eq!(text.parse::<ChannelAddress>().unwrap().to_string(), text);
         }
-        for bad in ["", "vsock:", "process", "process:", "tcp:1"] {
-            assert!(bad.parse::<ChannelAddress>().is_err(), "{bad}");
+        for text in ["", "vsock:", "process:", "process", "tcp:1", " vsock"] {
+            assert!(text.parse::<ChannelAddress>().is_err(), "{text:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A channel and the streams it opens, whichever way they travel.
+//! A way to the host, and a stream opened over it, whichever way it is.
 
 use std::io;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_vsock::{VsockAddr, VsockStream};
 use vamos_proto::id::{GuestCid, VsockPort};
 
-use crate::process_guest::{ProcessGuest, ProcessStream};
+use crate::process::{ProcessGuest, ProcessStream};
 
-/// A way to the host's services.
+/// A way to the host.
 #[derive(Debug, Clone)]
 pub enum Channel {
-    /// Through the guest's kernel and the VM's vsock device.
+    /// The kernel's vsock driver, host CID 2.
     Vsock,
-    /// Through rings of this process's own.
+    /// This process is the driver.
     Process(ProcessGuest),
 }
 
@@ -23,63 +23,55 @@ impl Channel {
     /// Opens a stream to the service on `port`.
     ///
     /// # Errors
-    /// `ConnectionRefused` or `ConnectionReset` when nothing answers there; others when there is no device.
+    /// `ConnectionRefused` if nothing is bound there; what the kernel says otherwise.
     pub async fn open(&self, port: VsockPort) -> io::Result<Stream> {
-        let stream = match self {
-            Channel::Vsock => {
+        match self {
+            Self::Vsock => {
                 let host = VsockAddr::new(GuestCid::HOST.0 as u32, port.0);
-                Inner::Vsock(VsockStream::connect(host).await?)
+                Ok(Stream::Vsock(VsockStream::connect(host).await?))
             }
-            Channel::Process(guest) => Inner::Process(guest.open(port).await?),
-        };
-        Ok(Stream(stream))
+            Self::Process(guest) => Ok(Stream::Process(guest.open(port).await?)),
+        }
     }
 }
 
-/// One ordered stream of bytes in each direction.
-///
-/// Over a process guest, written bytes leave at the latest when the task yields, and at once on flush.
+/// An open stream: ordered bytes both ways, each of which can be ended by itself.
 #[derive(Debug)]
-pub struct Stream(Inner);
-
-#[derive(Debug)]
-enum Inner {
+pub enum Stream {
+    /// Through the kernel.
     Vsock(VsockStream),
+    /// Through this process's own rings.
     Process(ProcessStream),
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Inner::Vsock(stream) => Pin::new(stream).poll_read(cx, buf),
-            Inner::Process(stream) => Pin::new(stream).poll_read(cx, buf),
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Vsock(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Process(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Inner::Vsock(stream) => Pin::new(stream).poll_write(cx, buf),
-            Inner::Process(stream) => Pin::new(stream).poll_write(cx, buf),
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Vsock(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Process(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Inner::Vsock(stream) => Pin::new(stream).poll_flush(cx),
-            Inner::Process(stream) => Pin::new(stream).poll_flush(cx),
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Vsock(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Process(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Inner::Vsock(stream) => Pin::new(stream).poll_shutdown(cx),
-            Inner::Process(stream) => Pin::new(stream).poll_shutdown(cx),
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Vsock(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Process(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,14 +1,17 @@
-//! The guest side of the channel: opens streams to the host's services.
+//! The guest's side of the channel: opens streams to the host.
 //!
-//! A [`Channel`] is either the VM's own vsock device, through the guest's kernel, or a *process
-//! guest*: this process is itself the vhost-user front-end and driver, over a memfd with real
-//! rings. Both give the same [`Stream`]; nothing here knows what is said on it.
+//! Two ways there, one type: in a VM, the kernel's vsock driver; as a *process guest*, this very
+//! process is the driver, over a memfd that it shares with the device ([`process`]). A process
+//! guest needs no VM and runs at native speed.
+//!
+//! Knows nothing of what is spoken on a stream, and holds no secret: who the host thinks we are
+//! depends on the device alone.
 
 mod address;
 mod channel;
 pub mod limits;
-pub mod process_guest;
+pub mod process;
 
-pub use address::{AddressError, ChannelAddress};
+pub use address::{ChannelAddress, ChannelAddressError};
 pub use channel::{Channel, Stream};
-pub use process_guest::ProcessGuest;
+pub use process::{AttachError, LinkCounters, ProcessGuest};

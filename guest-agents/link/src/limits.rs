@@ -1,13 +1,10 @@
-//! Every limit of the guest's end of a channel, unit and MAX last.
+//! Every limit of a process guest, unit and MAX last.
 
-/// Descriptors of a process guest's receive ring: as many packets as the device can have on the way.
-pub const RECEIVE_RING_SIZE: u16 = 128;
+/// Entries of the transmit and of the receive ring: packets in flight one way.
+pub const RING_ENTRIES: u16 = 128;
 
-/// Descriptors of a process guest's transmit ring.
-pub const TRANSMIT_RING_SIZE: u16 = 64;
+/// Largest payload of one packet, bytes: a row block of 64 KiB travels in four.
+pub const PACKET_PAYLOAD_BYTES_MAX: usize = 16 << 10;
 
-/// Largest payload a process guest takes in one packet, bytes.
-pub const RECEIVE_PAYLOAD_BYTES: usize = 16 << 10;
-
-/// Largest payload a process guest sends in one packet, bytes.
-pub const TRANSMIT_PAYLOAD_BYTES: usize = 64 << 10;
+/// Most packets taken from the ring before the tasks they are for get the thread.
+pub const BATCH_PACKETS_MAX: usize = RING_ENTRIES as usize;

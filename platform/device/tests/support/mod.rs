@@ -24,12 +24,15 @@ pub const GUSH: VsockPort = VsockPort(1027);
 /// Hands the stream to the test.
 pub const KEEP: VsockPort = VsockPort(1028);
 
+/// What a test does with a stream, on the ring thread.
+pub type OnKeep = Box<dyn Fn(ByteStream) + Send>;
+
 /// The services of a test device.
 #[derive(Default)]
 pub struct Services {
     pub kept: Mutex<Vec<ByteStream>>,
     /// Set: `KEEP` streams go here instead, to be driven on the ring thread.
-    pub on_keep: Mutex<Option<Box<dyn Fn(ByteStream) + Send>>>,
+    pub on_keep: Mutex<Option<OnKeep>>,
 }
 
 impl Acceptor for Services {
