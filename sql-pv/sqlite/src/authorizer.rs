@@ -18,7 +18,12 @@ const PLATFORM_PREFIX: &str = "_vamos_";
 /// Whether a text must be refused before SQLite sees it, and why.
 pub(crate) fn refuses_text(command: &str, text: &str) -> Option<String> {
     let mentions = || text.to_ascii_lowercase().contains(PLATFORM_PREFIX);
-    (command == "ALTER" && mentions()).then(|| format!("names that begin with {PLATFORM_PREFIX}"))
+    match command {
+        "ALTER" if mentions() => Some(format!("names that begin with {PLATFORM_PREFIX}")),
+        // A bare one does not come here.
+        "VACUUM" => Some("VACUUM into a file".to_owned()),
+        _ => None,
+    }
 }
 
 /// Answers SQLite's question, and notes for the guard what it saw.
@@ -135,5 +140,92 @@ fn names<const N: usize>(names: [&str; N]) -> Result<(), String> {
     match names.iter().find(|name| is_platform(name)) {
         Some(name) => Err(format!("{name}, a name of the platform's own")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::hooks::TransactionOperation;
+
+    use super::*;
+
+    fn ask(mode: Mode, action: AuthAction<'_>) -> Authorization {
+        let guard = Guard::new();
+        guard.enter(mode);
+        authorize(&guard, AuthContext { action, database_name: Some("main"), accessor: None })
+    }
+
+    /// Each action SQLite knows, with harmless arguments, and whether a guest may: alone, and seated.
+    #[test]
+    fn t07_every_action_code_has_been_judged() {
+        use AuthAction::*;
+        let (table_name, index_name, trigger_name, view_name) = ("t", "i", "r", "v");
+        let begin = TransactionOperation::Begin;
+        for (action, alone, seated) in [
+            (CreateIndex { index_name, table_name }, true, true),
+            (CreateTable { table_name }, true, true),
+            (CreateTempIndex { index_name, table_name }, true, true),
+            (CreateTempTable { table_name }, true, true),
+            (CreateTempTrigger { trigger_name, table_name }, true, true),
+            (CreateTempView { view_name }, true, true),
+            (CreateTrigger { trigger_name, table_name }, true, true),
+            (CreateView { view_name }, true, true),
+            (Delete { table_name }, true, true),
+            (DropIndex { index_name, table_name }, true, true),
+            (DropTable { table_name }, true, true),
+            (DropTempIndex { index_name, table_name }, true, true),
+            (DropTempTable { table_name }, true, true),
+            (DropTempTrigger { trigger_name, table_name }, true, true),
+            (DropTempView { view_name }, true, true),
+            (DropTrigger { trigger_name, table_name }, true, true),
+            (DropView { view_name }, true, true),
+            (Insert { table_name }, true, true),
+            (Pragma { pragma_name: "table_info", pragma_value: Some("t") }, true, true),
+            (Pragma { pragma_name: "synchronous", pragma_value: Some("0") }, false, false),
+            (Read { table_name, column_name: "c" }, true, true),
+            (Read { table_name: "dbstat", column_name: "c" }, false, false),
+            (Select, true, true),
+            (Transaction { operation: begin }, false, true),
+            (Update { table_name, column_name: "c" }, true, true),
+            (Attach { filename: "" }, false, false),
+            (Attach { filename: "x.db" }, false, false),
+            (Detach { database_name: "main" }, false, false),
+            (AlterTable { database_name: "main", table_name }, true, true),
+            (Reindex { index_name }, true, true),
+            (Analyze { table_name }, true, true),
+            (CreateVtable { table_name, module_name: "fts5" }, true, true),
+            (CreateVtable { table_name, module_name: "fts3" }, false, false),
+            (DropVtable { table_name, module_name: "rtree" }, true, true),
+            (Function { function_name: "upper" }, true, true),
+            (Function { function_name: "load_extension" }, false, false),
+            (Savepoint { operation: begin, savepoint_name: "s" }, false, true),
+            (Savepoint { operation: begin, savepoint_name: "_vamos_statement" }, false, false),
+            (Recursive, true, true),
+        ] {
+            assert_eq!(ask(Mode::Guest, action) == Authorization::Allow, alone, "{action:?}");
+            assert_eq!(ask(Mode::Seated, action) == Authorization::Allow, seated, "{action:?}");
+        }
+        for code in -1..100 {
+            for arg1 in [None, Some("x")] {
+                let unknown = Unknown { code, arg1, arg2: None };
+                assert_eq!(ask(Mode::Guest, unknown), Authorization::Deny);
+                assert_eq!(ask(Mode::Seated, unknown), Authorization::Deny);
+                assert_eq!(ask(Mode::Vacuum, unknown), Authorization::Deny);
+            }
+        }
+        assert_eq!(ask(Mode::Vacuum, Attach { filename: "" }), Authorization::Allow);
+        assert_eq!(ask(Mode::Vacuum, Attach { filename: "x.db" }), Authorization::Deny);
+    }
+
+    #[test]
+    fn the_platforms_names_are_its_own() {
+        for name in ["_vamos_x", "_VAMOS_", "_Vamos_completion"] {
+            assert_eq!(ask(Mode::Guest, AuthAction::Insert { table_name: name }), Authorization::Deny);
+            assert_eq!(
+                ask(Mode::Guest, AuthAction::Read { table_name: name, column_name: "" }),
+                Authorization::Deny
+            );
+        }
+        assert!(refuses_text("ALTER", "alter table a rename to [_VAMOS_b]").is_some());
     }
 }

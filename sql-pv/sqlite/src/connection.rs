@@ -14,7 +14,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionState};
 
 use crate::authorizer;
-use crate::guard::{Guard, Mode};
+use crate::guard::Guard;
 use crate::limits::{INLINE_CACHE_KIB, READER_CACHE_KIB, WRITER_CACHE_KIB};
 use crate::limits::{INLINE_VALUE_BYTES_MAX, PAGE_BYTES, PREPARED_MAX, PROGRESS_INSTRUCTIONS, SQLITE_LIMITS};
 
@@ -48,6 +48,8 @@ pub(crate) struct Conn {
     pub(crate) db: Connection,
     pub(crate) guard: Arc<Guard>,
     applied: Cell<Settings>,
+    /// The version of the schema that was looked at last.
+    schema: Cell<u64>,
     /// Temporary objects exist: what is known about a text elsewhere may not hold here.
     pub(crate) has_temp: Cell<bool>,
 }
@@ -78,22 +80,24 @@ impl Conn {
         }))?;
         db.wal_hook(Some(log))?;
         add_history_functions(&db, &guard)?;
-        Ok(Self { db, guard, applied: Cell::new(Settings::default()), has_temp: Cell::new(false) })
+        Ok(Self {
+            db,
+            guard,
+            applied: Cell::new(Settings::default()),
+            schema: Cell::new(u64::MAX),
+            has_temp: Cell::new(false),
+        })
     }
 
     /// Runs one of the engine's own statements. The guest's deadline does not hold for it.
     pub(crate) fn engine(&self, text: &str) -> rusqlite::Result<()> {
-        let mode = self.guard.mode();
-        let ticket = self.guard.ticket();
-        self.guard.enter(Mode::Engine);
-        self.guard.end();
+        let paused = self.guard.pause();
         let outcome = self.db.prepare_cached(text).and_then(|mut statement| {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
             Ok(())
         });
-        self.guard.enter(mode);
-        self.guard.begin(ticket, i64::MAX);
+        self.guard.resume(paused);
         outcome
     }
 
@@ -117,6 +121,17 @@ impl Conn {
         Ok(())
     }
 
+    /// Makes sure that statements are prepared for the schema as it is: SQLite itself would only notice
+    /// when it runs them, after their columns have been told.
+    pub(crate) fn look_at_schema(&self, version: u64) -> rusqlite::Result<()> {
+        if self.schema.get() != version {
+            self.db.flush_prepared_statement_cache();
+            self.engine("SELECT 1 FROM sqlite_schema LIMIT 1")?;
+            self.schema.set(version);
+        }
+        Ok(())
+    }
+
     /// Whether a transaction has begun to write the database.
     pub(crate) fn is_writing(&self) -> bool {
         matches!(self.db.transaction_state(Some(MAIN_DB)), Ok(TransactionState::Write))
@@ -124,11 +139,10 @@ impl Conn {
 
     /// Looks whether there are temporary objects. Prepared statements do not outlive the change.
     pub(crate) fn look_for_temp(&self) -> rusqlite::Result<bool> {
-        let mode = self.guard.mode();
-        self.guard.enter(Mode::Engine);
+        let paused = self.guard.pause();
         let count =
             self.db.query_row("SELECT count(*) FROM sqlite_temp_schema", [], |row| row.get::<_, i64>(0));
-        self.guard.enter(mode);
+        self.guard.resume(paused);
         let has = count? > 0;
         if has != self.has_temp.replace(has) {
             self.db.flush_prepared_statement_cache();

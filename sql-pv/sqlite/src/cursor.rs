@@ -70,6 +70,9 @@ fn fill(rows: &mut Rows<'_>, columns: usize, limit: PageLimit, guard: &Guard) ->
             set.done = true;
             break;
         };
+        if set.rows == 0 && row.as_ref().column_count() != columns {
+            return Err(sqlstate::schema_changed());
+        }
         let start = block.len();
         for at in 0..columns {
             block.push(stored(row.get_ref(at).map_err(|error| sqlstate::from_sqlite(&error, guard))?));

@@ -46,6 +46,13 @@ pub(crate) struct History {
     pub(crate) total_changes: i64,
 }
 
+/// A guest's statement while the engine runs one of its own.
+pub(crate) struct Paused {
+    mode: Mode,
+    ticket: Option<Arc<Ticket>>,
+    looks: i64,
+}
+
 /// Shared by a connection and its callbacks.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -114,6 +121,20 @@ impl Guard {
     /// Ends it.
     pub(crate) fn end(&self) {
         self.begin(None, i64::MAX);
+    }
+
+    /// Lets the engine's own statements run in the midst of a guest's; [`resume`](Self::resume) goes on.
+    pub(crate) fn pause(&self) -> Paused {
+        let paused = Paused { mode: self.mode(), ticket: self.ticket(), looks: self.looks.load(Relaxed) };
+        self.enter(Mode::Engine);
+        self.end();
+        paused
+    }
+
+    /// Goes on with what was paused.
+    pub(crate) fn resume(&self, paused: Paused) {
+        self.enter(paused.mode);
+        self.begin(paused.ticket, paused.looks);
     }
 
     /// The ticket of the statement under way.

@@ -14,7 +14,6 @@ use crate::facts::{Analysis, Facts};
 use crate::guard::{History, Mode};
 use crate::limits::INLINE_LOOKS_MAX;
 use crate::run::{self, Acting};
-use crate::sqlstate;
 use crate::ticket::Ticket;
 
 /// The connection of the callers' thread. It is opened by a worker, never by the caller.
@@ -83,8 +82,7 @@ fn attempt(
     rows: u64,
     mut history: History,
 ) -> Result<Option<Page>, SqlError> {
-    let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
-    let statement = conn.db.prepare_cached(&facts.text).map_err(failed)?;
+    let statement = run::prepare(conn, facts, analysis.schema)?.statement;
     let mut cursor = run::begin(conn, facts, statement, parameters)?;
     let set = cursor.fill(PageLimit { rows, blocks: 1 }, &conn.guard)?;
     if !set.done {

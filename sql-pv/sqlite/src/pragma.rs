@@ -203,4 +203,14 @@ mod tests {
         let answer = decide(&call("foreign_keys", None), &mut settings, false);
         assert_eq!(answer, Course::Answer(vec!["foreign_keys"], Some(vec![ValueRef::Integer(0)])));
     }
+
+    #[test]
+    fn t07_every_pragma_has_been_judged() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        let mut statement = db.prepare("SELECT name FROM pragma_pragma_list").unwrap();
+        let names = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let unknown: Vec<_> = names.map(Result::unwrap).filter(|name| policy(name).is_none()).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert!(!passes("a_pragma_of_tomorrow", false));
+    }
 }

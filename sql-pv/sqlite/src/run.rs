@@ -57,6 +57,7 @@ pub(crate) fn prepare<'c>(conn: &'c Conn, facts: &Facts, schema: u64) -> Result<
         return Err(sqlstate::not_authorized(format!("not authorized: {what}")));
     }
     let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+    conn.look_at_schema(schema).map_err(failed)?;
     conn.guard.take_seen();
     let statement = conn.db.prepare_cached(&facts.text).map_err(failed)?;
     let known = if conn.has_temp.get() { None } else { facts.analysis(schema) };

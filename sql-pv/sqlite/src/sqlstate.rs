@@ -211,6 +211,12 @@ pub(crate) fn lane_not_available(ticket: &Ticket) -> SqlError {
     }
 }
 
+/// The columns changed between the preparation of a statement and its first row.
+pub(crate) fn schema_changed() -> SqlError {
+    SqlError::new(SERIALIZATION_FAILURE, "the schema changed while the statement was begun")
+        .hint("Try again.")
+}
+
 /// All transactions, temporary objects and cursors that may be open are.
 pub(crate) fn no_seat(seats: usize) -> SqlError {
     SqlError::new("53000", format!("all {seats} places for transactions and open cursors are taken"))

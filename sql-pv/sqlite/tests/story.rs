@@ -460,7 +460,7 @@ async fn errors_say_what_where_and_what_to_do() {
         ("INSERT INTO t VALUES (2, 1, 1, 5)", "23503"),
         ("SELEC 1", "42601"),
         ("SELECT * FROM nowhere", "42P01"),
-        ("SELECT nothing FROM t", "42703"),
+        ("SELECT missing FROM t", "42703"),
         ("INSERT INTO t (z) VALUES (1)", "42703"),
         ("SELECT nofunction(1)", "42883"),
         ("CREATE TABLE t (a)", "42P07"),
