@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{output, shown};
+use crate::run::{RUN_VARIABLE, RunDir};
 
 /// The agent's target: naming it keeps the static C runtime away from build scripts and macros.
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -19,8 +20,12 @@ pub struct Artifacts {
     pub vamosd: PathBuf,
     /// vamosctl.
     pub vamosctl: PathBuf,
+    /// The directory of both, and of the lab's own binary.
+    release: PathBuf,
     /// Programs for guests, statically linked.
     guest: PathBuf,
+    /// The run that builds belong to.
+    run: PathBuf,
 }
 
 impl Artifacts {
@@ -29,14 +34,15 @@ impl Artifacts {
     ///
     /// # Errors
     /// When something does not compile.
-    pub fn build_host() -> Result<Self> {
+    pub fn build_host(run: &RunDir) -> Result<Self> {
         let target = target_directory()?;
         let mut command = cargo_command();
         command.args(["build", "--release", "--package", "vamos-host", "--package", "vamos-cell"]);
-        run(command.args(["--package", "vamos-ctl", "--bins"]))?;
+        build(command.args(["--package", "vamos-ctl", "--bins"]), run.path())?;
         let release = target.join("release");
         let guest = target.join(GUEST_TARGET).join("release");
-        let artifacts = Self { vamosd: release.join("vamosd"), vamosctl: release.join("vamosctl"), guest };
+        let (vamosd, vamosctl) = (release.join("vamosd"), release.join("vamosctl"));
+        let artifacts = Self { vamosd, vamosctl, release, guest, run: run.path().to_owned() };
         for binary in [&artifacts.vamosd, &artifacts.vamosctl] {
             ensure!(binary.exists(), "{} is not where cargo should have put it", binary.display());
         }
@@ -47,8 +53,8 @@ impl Artifacts {
     ///
     /// # Errors
     /// When something does not compile.
-    pub fn build() -> Result<Self> {
-        let artifacts = Self::build_host()?;
+    pub fn build(run: &RunDir) -> Result<Self> {
+        let artifacts = Self::build_host(run)?;
         artifacts.build_for_guests("vamos-agent", "vamos-agent")?;
         Ok(artifacts)
     }
@@ -65,8 +71,19 @@ impl Artifacts {
             .args(["--config", "profile.release.strip=\"debuginfo\""])
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("RUSTFLAGS", "-C target-feature=+crt-static");
-        run(&mut command)?;
+        build(&mut command, &self.run)?;
         Ok(self.guest.join(binary))
+    }
+
+    /// Builds the lab's own binary, for a test of it, and returns its path.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn build_lab(&self) -> Result<PathBuf> {
+        let mut command = cargo_command();
+        command.args(["build", "--release", "--package", "vamos-lab", "--bin", "vamos-lab"]);
+        build(&mut command, &self.run)?;
+        Ok(self.release.join("vamos-lab"))
     }
 
     /// The agent.
@@ -90,8 +107,9 @@ pub(crate) fn cargo_command() -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn build(command: &mut Command, run: &Path) -> Result<()> {
     let start = Instant::now();
+    command.env(RUN_VARIABLE, run);
     let status = command.status().with_context(|| format!("running {}", shown(command)))?;
     ensure!(status.success(), "{} failed with {status}", shown(command));
     if start.elapsed().as_secs() > 2 {

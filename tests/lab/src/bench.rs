@@ -17,7 +17,7 @@ use crate::setup::{Needs, prepare};
 pub fn channel(arguments: &[OsString]) -> Result<()> {
     prepare(Needs::Bench)?;
     let run = RunDir::create()?;
-    let artifacts = Artifacts::build_host()?;
+    let artifacts = Artifacts::build_host(&run)?;
     let mut command = cargo_command();
     command
         .args(["run", "--quiet", "--release", "--package", "vamos-bench", "--bin", "bench-channel", "--"])

@@ -35,7 +35,7 @@ impl Lab {
     /// When the build fails or the directory cannot be made.
     pub fn open() -> Result<Self> {
         let run = RunDir::create()?;
-        let artifacts = Artifacts::build()?;
+        let artifacts = Artifacts::build(&run)?;
         let inner = Inner {
             run,
             artifacts,

@@ -126,7 +126,10 @@ fn watch(directory: &Path) -> Result<()> {
 }
 
 /// The directory of all runs of this user.
-fn root() -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be made, or someone else made it.
+pub fn root() -> Result<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let path = std::env::temp_dir().join(format!("vamos-lab-{uid}"));
     match DirBuilder::new().mode(0o755).create(&path) {
