@@ -127,7 +127,7 @@ impl Cell {
                 .send(from_cell::Message::Detached(Detached { attachment, error }))
                 .await?);
         };
-        match Device::new(fd.into(), self.device.clone(), self.ports.clone(), self.counters.clone()) {
+        match Device::new(fd.into(), self.device, self.ports.clone(), self.counters.clone()) {
             Ok(device) => self.attachment = Some((attachment, tokio::spawn(device.run()))),
             Err(error) => {
                 let error = chain(&error);
