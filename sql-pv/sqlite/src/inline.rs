@@ -56,8 +56,7 @@ impl Inline {
         };
         let conn = guarded.as_ref()?;
         // A session's own settings concern writes alone: none is put on here.
-        database.watchdog.look_out();
-        let acting = Acting::begin(&conn.guard, Mode::Guest, ticket, INLINE_LOOKS_MAX, history);
+        let acting = Acting::begin((database, &conn.guard), Mode::Guest, ticket, INLINE_LOOKS_MAX, history);
         let attempt = attempt(conn, facts, &analysis, parameters, rows, history);
         drop(acting);
         match attempt {
@@ -89,6 +88,6 @@ fn attempt(
         return Ok(None);
     }
     cursor.end();
-    let end = run::completed(conn, facts, analysis, 0, &mut history);
+    let end = run::completed(conn, facts, analysis, run::Before::of(conn), &mut history);
     Ok(Some(run::page(set, analysis, Some(end))))
 }

@@ -224,7 +224,6 @@ fn serve(database: &Arc<Database>, conn: &Conn, read: Read) -> Keep {
     if !ticket.begin() {
         return Keep::Connection;
     }
-    database.watchdog.look_out();
     let (cursor, parameters, limit) = match what {
         What::Execute { cursor, parameters, limit } => (cursor, parameters, limit),
         What::Describe => {
@@ -232,7 +231,7 @@ fn serve(database: &Arc<Database>, conn: &Conn, read: Read) -> Keep {
             return Keep::Connection;
         }
     };
-    let acting = Acting::begin(&conn.guard, Mode::Guest, &ticket, i64::MAX, history);
+    let acting = Acting::begin((database, &conn.guard), Mode::Guest, &ticket, i64::MAX, history);
     let schema = database.schema();
     let prepared = match conn.apply(settings) {
         Ok(()) => run::prepare(conn, &facts, schema),
@@ -269,7 +268,7 @@ fn serve(database: &Arc<Database>, conn: &Conn, read: Read) -> Keep {
             begun.end();
             facts.measured(quick && set.blocks.len() <= 1);
             let mut history = history;
-            let end = run::completed(conn, &facts, &analysis, 0, &mut history);
+            let end = run::completed(conn, &facts, &analysis, run::Before::of(conn), &mut history);
             let page = run::page(set, &analysis, Some(end));
             if facts.is_quick() && database.inline.is_wanted() {
                 match database.connect(Role::Inline) {
@@ -308,7 +307,7 @@ fn stay<'c>(
         return Keep::Connection;
     }
     database.pool.leave(database);
-    let open = seat::Open { name: cursor, cursor: begun, facts, analysis, total: conn.db.total_changes() };
+    let open = seat::Open { name: cursor, cursor: begun, facts, analysis, before: run::Before::of(conn) };
     let keep = seat::serve(database, conn, task, vec![open]);
     rejoin(database, keep)
 }
@@ -321,7 +320,7 @@ pub(crate) fn describe(
     ticket: &Arc<Ticket>,
 ) -> Result<Description, SqlError> {
     let mode = if conn.db.is_autocommit() && !conn.has_temp.get() { Mode::Guest } else { Mode::Seated };
-    let _acting = Acting::begin(&conn.guard, mode, ticket, i64::MAX, History::default());
+    let _acting = Acting::begin((database, &conn.guard), mode, ticket, i64::MAX, History::default());
     let prepared = run::prepare(conn, facts, database.schema())?;
     Ok(Description {
         parameters: prepared.analysis.parameters as u32,

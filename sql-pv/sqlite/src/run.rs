@@ -13,6 +13,7 @@ use crate::authorizer;
 use crate::bind;
 use crate::connection::Conn;
 use crate::cursor::{Cursor, Rowset};
+use crate::engine::Database;
 use crate::facts::{Analysis, Facts};
 use crate::guard::{Guard, History, Mode, seen};
 use crate::limits::{BATCH_FAILURES_MAX, BATCH_ROWS_PER_LOOK, PREPARED_TEXT_BYTES_MAX};
@@ -25,7 +26,7 @@ pub(crate) struct Acting<'g>(&'g Guard);
 impl<'g> Acting<'g> {
     /// Acts in `mode` for the request of `ticket`, at most `looks` looks long.
     pub(crate) fn begin(
-        guard: &'g Guard,
+        (database, guard): (&Database, &'g Guard),
         mode: Mode,
         ticket: &Arc<Ticket>,
         looks: i64,
@@ -34,6 +35,8 @@ impl<'g> Acting<'g> {
         guard.enter(mode);
         guard.begin(Some(ticket.clone()), looks);
         guard.recall(history);
+        // Not before there is something to see.
+        database.watchdog.look_out();
         Self(guard)
     }
 }
@@ -112,27 +115,45 @@ pub(crate) fn page(set: Rowset, analysis: &Analysis, end: Option<Completed>) -> 
     Page { columns: analysis.columns.clone(), blocks: set.blocks, rows: set.rows, end }
 }
 
-/// What a statement that has ended did, and what the session remembers of it. `total` is what
-/// `total_changes` was on the connection before.
+/// A connection's counters before a statement, from which follows what the statement did.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    total_changes: u64,
+    last_insert_rowid: i64,
+}
+
+impl Before {
+    pub(crate) fn of(conn: &Conn) -> Self {
+        Self { total_changes: conn.db.total_changes(), last_insert_rowid: conn.db.last_insert_rowid() }
+    }
+
+    /// Notes what `changes()` and its like are to tell the session from now on; also after a statement
+    /// that failed, which may have kept a part (OR FAIL). Gives the rows that were changed.
+    pub(crate) fn note(self, conn: &Conn, facts: &Facts, analysis: &Analysis, history: &mut History) -> u64 {
+        let counts = matches!(facts.command, "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "WITH");
+        if !counts || analysis.read_only {
+            return 0;
+        }
+        let (changes, rowid) = (conn.db.changes(), conn.db.last_insert_rowid());
+        history.changes = changes as i64;
+        history.total_changes += (conn.db.total_changes() - self.total_changes) as i64;
+        if analysis.saw(seen::INSERTS) && (changes > 0 || rowid != self.last_insert_rowid) {
+            history.last_insert_rowid = rowid;
+        }
+        changes
+    }
+}
+
+/// What a statement that has ended did.
 pub(crate) fn completed(
     conn: &Conn,
     facts: &Facts,
     analysis: &Analysis,
-    total: u64,
+    before: Before,
     history: &mut History,
 ) -> Completed {
-    let counts =
-        matches!(facts.command, "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "WITH") && !analysis.read_only;
-    let changes = if counts { conn.db.changes() } else { 0 };
-    if counts {
-        history.changes = changes as i64;
-        history.total_changes += (conn.db.total_changes() - total) as i64;
-    }
-    if counts && changes > 0 && analysis.saw(seen::INSERTS) {
-        history.last_insert_rowid = conn.db.last_insert_rowid();
-    }
     Completed {
-        changes,
+        changes: before.note(conn, facts, analysis, history),
         last_insert_rowid: history.last_insert_rowid,
         command: command(facts, analysis),
         returns_rows: !analysis.columns.is_empty(),

@@ -32,7 +32,7 @@ use crate::facts::{Analysis, Facts};
 use crate::guard::{History, Mode, seen};
 use crate::lane::Turn;
 use crate::pool;
-use crate::run::{self, Acting, Prepared};
+use crate::run::{self, Acting, Before, Prepared};
 use crate::sqlstate;
 use crate::text::Kind;
 use crate::ticket::Ticket;
@@ -139,8 +139,8 @@ pub(crate) struct Open<'c> {
     pub(crate) cursor: Cursor<'c>,
     pub(crate) facts: Arc<Facts>,
     pub(crate) analysis: Arc<Analysis>,
-    /// `total_changes` of the connection before the statement.
-    pub(crate) total: u64,
+    /// The connection's counters before the statement.
+    pub(crate) before: Before,
 }
 
 /// A seat to be given to a session and to a thread.
@@ -203,7 +203,6 @@ impl<'c> Serving<'_, 'c> {
         if !ticket.begin() {
             return false;
         }
-        self.database.watchdog.look_out();
         self.turn = self.turn.take().or(turn);
         let was_open = !self.conn.db.is_autocommit();
         let leave = matches!(request, Request::Leave);
@@ -225,7 +224,7 @@ impl<'c> Serving<'_, 'c> {
         let standing = Standing {
             transaction: if is_open { Transaction::Open } else { Transaction::None },
             has_temp: self.conn.has_temp.get(),
-            lost: was_open && !is_open && !ends && !leave,
+            lost: was_open && !is_open && !ends && outcome.is_err(),
             left: leave
                 || !(is_open
                     || self.conn.has_temp.get()
@@ -276,14 +275,16 @@ impl<'c> Serving<'_, 'c> {
             self.cursors.clear();
         }
         let conn = self.conn;
-        let acting = Acting::begin(&conn.guard, Mode::Seated, ticket, i64::MAX, *history);
+        let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let Prepared { statement, analysis } = run::prepare(conn, facts, self.database.schema())?;
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
             return Ok(Outcome::NeedsTurn);
         }
-        let total = conn.db.total_changes();
+        let before = Before::of(conn);
         let mut cursor = run::begin(conn, facts, statement, parameters)?;
-        let set = cursor.fill(limit, &conn.guard)?;
+        let set = cursor.fill(limit, &conn.guard).inspect_err(|_| {
+            before.note(conn, facts, &analysis, history);
+        })?;
         drop(acting);
         if analysis.saw(seen::SCHEMA) {
             self.schema_changed = true;
@@ -291,10 +292,10 @@ impl<'c> Serving<'_, 'c> {
         }
         let end = if set.done {
             cursor.end();
-            Some(self.completed(facts, &analysis, total, history)?)
+            Some(self.completed(facts, &analysis, before, history)?)
         } else {
             let (facts, analysis) = (facts.clone(), analysis.clone());
-            self.cursors.push(Open { name, cursor, facts, analysis, total });
+            self.cursors.push(Open { name, cursor, facts, analysis, before });
             None
         };
         Ok(Outcome::Page(run::page(set, &analysis, end)))
@@ -304,10 +305,10 @@ impl<'c> Serving<'_, 'c> {
         &mut self,
         facts: &Facts,
         analysis: &Analysis,
-        total: u64,
+        before: Before,
         history: &mut History,
     ) -> Result<Completed, SqlError> {
-        let end = run::completed(self.conn, facts, analysis, total, history);
+        let end = run::completed(self.conn, facts, analysis, before, history);
         let touches_temp = analysis.saw(seen::TEMP)
             || (self.conn.has_temp.get() && matches!(facts.kind, Kind::Rollback | Kind::RollbackTo));
         if touches_temp {
@@ -331,13 +332,14 @@ impl<'c> Serving<'_, 'c> {
             return Err(sqlstate::no_cursor(name));
         };
         let mut open = self.cursors.swap_remove(at);
-        let acting = Acting::begin(&self.conn.guard, Mode::Seated, ticket, i64::MAX, *history);
+        let acting =
+            Acting::begin((self.database, &self.conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let set = open.cursor.fill(limit, &self.conn.guard)?;
         drop(acting);
         let analysis = open.analysis.clone();
         let end = if set.done {
             open.cursor.end();
-            Some(self.completed(&open.facts, &analysis, open.total, history)?)
+            Some(self.completed(&open.facts, &analysis, open.before, history)?)
         } else {
             self.cursors.push(open);
             None
@@ -354,7 +356,7 @@ impl<'c> Serving<'_, 'c> {
     ) -> Result<Outcome, SqlError> {
         let conn = self.conn;
         let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
-        let acting = Acting::begin(&conn.guard, Mode::Seated, ticket, i64::MAX, *history);
+        let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let prepared = run::prepare(conn, facts, self.database.schema())?;
         let analysis = prepared.analysis.clone();
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {

@@ -29,7 +29,7 @@ use crate::guard::{History, Mode, seen};
 use crate::limits::{
     CHECKPOINT_PAGES, GROUP_STATEMENTS_MAX, GROUP_TIME, IDLE_THREAD, RETURNING_BYTES_MAX, VACUUM_BYTES_MAX,
 };
-use crate::run::{self, Acting};
+use crate::run::{self, Acting, Before};
 use crate::sqlstate;
 use crate::text::Kind;
 use crate::ticket::Ticket;
@@ -197,7 +197,6 @@ fn work(database: &Arc<Database>) {
         };
         // The lane is closed only when the engine goes away.
         let Some(turn) = database.lane.block() else { continue };
-        database.watchdog.look_out();
         let sound = group(database, &open, first);
         drop(turn);
         database.writer.look_at_log(&open);
@@ -224,7 +223,7 @@ impl Ran {
 fn group(database: &Database, conn: &Conn, first: Write) -> bool {
     let alone = is_alone(&first.facts) || first.facts.is_slow();
     if first.facts.kind == Kind::Vacuum {
-        return vacuum(conn, first);
+        return vacuum(database, conn, first);
     }
     let settings = first.settings;
     if let Err(error) = conn.apply(settings).and_then(|()| conn.engine("BEGIN IMMEDIATE")) {
@@ -336,7 +335,7 @@ fn in_savepoint(
 ) -> Result<Option<Outcome>, SqlError> {
     let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
     conn.engine("SAVEPOINT _vamos_statement").map_err(failed)?;
-    let acting = Acting::begin(&conn.guard, Mode::Guest, &write.ticket, i64::MAX, *history);
+    let acting = Acting::begin((database, &conn.guard), Mode::Guest, &write.ticket, i64::MAX, *history);
     let (outcome, undo) = match run_what(database, conn, write, history) {
         Ok((outcome, undo)) => (Ok(outcome), undo),
         // A statement that violates a constraint undid itself, but for what OR FAIL keeps on purpose.
@@ -374,11 +373,14 @@ fn run_what(
             Ok((Some(Outcome::Batch(run.outcome)), run.undo))
         }
         What::Execute { parameters, rows } => {
-            let total = conn.db.total_changes();
+            let before = Before::of(conn);
             let mut cursor = run::begin(conn, facts, prepared.statement, parameters)?;
             let mut set = Rowset { blocks: Vec::new(), rows: 0, done: false };
             while !set.done {
-                let more = cursor.fill(PageLimit { rows: *rows, blocks: 1 }, &conn.guard)?;
+                let more = cursor.fill(PageLimit { rows: *rows, blocks: 1 }, &conn.guard);
+                let more = more.inspect_err(|_| {
+                    before.note(conn, facts, &analysis, history);
+                })?;
                 set.blocks.extend(more.blocks);
                 set.rows += more.rows;
                 set.done = more.done;
@@ -394,24 +396,24 @@ fn run_what(
             if analysis.saw(seen::SCHEMA) {
                 database.schema_changed();
             }
-            let end = run::completed(conn, facts, &analysis, total, history);
+            let end = run::completed(conn, facts, &analysis, before, history);
             Ok((Some(Outcome::Page(run::page(set, &analysis, Some(end)))), false))
         }
     }
 }
 
 /// VACUUM: no transaction, and a memory of its own size.
-fn vacuum(conn: &Conn, write: Write) -> bool {
+fn vacuum(database: &Database, conn: &Conn, write: Write) -> bool {
     if !write.ticket.begin() {
         return true;
     }
-    let outcome = try_vacuum(conn, &write);
+    let outcome = try_vacuum(database, conn, &write);
     let sound = conn.roll_back().is_ok();
     drop(write.reply.send(WriteReply::Done(outcome, write.history)));
     sound
 }
 
-fn try_vacuum(conn: &Conn, write: &Write) -> Result<Outcome, SqlError> {
+fn try_vacuum(database: &Database, conn: &Conn, write: &Write) -> Result<Outcome, SqlError> {
     let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
     let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = conn.db.query_row(size, [], |row| row.get(0)).map_err(failed)?;
@@ -421,7 +423,7 @@ fn try_vacuum(conn: &Conn, write: &Write) -> Result<Outcome, SqlError> {
     }
     // It attaches a nameless database for the time being.
     conn.db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1).map_err(failed)?;
-    let acting = Acting::begin(&conn.guard, Mode::Vacuum, &write.ticket, i64::MAX, write.history);
+    let acting = Acting::begin((database, &conn.guard), Mode::Vacuum, &write.ticket, i64::MAX, write.history);
     let outcome = conn.db.execute_batch(&write.facts.text).map_err(failed);
     drop(acting);
     conn.db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map_err(failed)?;

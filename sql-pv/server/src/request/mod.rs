@@ -153,12 +153,15 @@ pub(crate) fn go_on<E: Engine>(
     }
 }
 
+/// How an outcome and its future are named.
+type Names<E, T> = (fn(Outcome<T>) -> Done<E>, fn(BoxFuture<Outcome<T>>) -> Work<E>);
+
 /// Answers now, or later when the engine needs time.
 fn proceed<E: Engine, T>(
     session: &mut Session<E>,
     verb: Verb,
     answer: Answer<T>,
-    (done, work): (fn(Outcome<T>) -> Done<E>, fn(BoxFuture<Outcome<T>>) -> Work<E>),
+    (done, work): Names<E, T>,
     reply: &mut Reply<'_>,
 ) -> Step<E> {
     match answer {
