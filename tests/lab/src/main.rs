@@ -36,7 +36,15 @@ enum Command {
     },
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    // Causes in one line: where in the lab it happened helps nobody who reads it.
+    obey().unwrap_or_else(|error| {
+        eprintln!("vamos-lab: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn obey() -> Result<ExitCode> {
     vamos_lab::enter()?;
     match Cli::parse().command {
         Command::Demo { json, packages } => demo::run(&demo::Options { json, packages })?,
