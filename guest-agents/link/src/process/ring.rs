@@ -178,9 +178,10 @@ impl DriverRing {
         returned >= more
     }
 
-    /// Asks for no interrupt: for one that is as far away as can be.
+    /// Asks for no interrupt: for one half the index space away, further than can be in flight.
+    /// (One just behind would lie within a batch that the device has not told of yet.)
     pub(crate) fn ask_for_no_call(&self, memory: &SharedMemory) {
-        let event = self.last_used.wrapping_sub(1);
+        let event = self.last_used.wrapping_add(1 << 15);
         memory.store(self.layout.available + 4 + 2 * ENTRIES, event, Ordering::Relaxed);
     }
 
