@@ -34,6 +34,7 @@ mod run;
 mod seat;
 mod session;
 mod sqlstate;
+mod state;
 mod text;
 mod ticket;
 mod watchdog;

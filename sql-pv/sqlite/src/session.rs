@@ -9,29 +9,25 @@
 //!    │ it has a seat of its own               FAILED: only ROLLBACK is accepted; COMMIT says so too
 //! ```
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use vamos_sql_protocol::message::{Column, Transaction};
-use vamos_sql_protocol::{BlockBuilder, Rows, ValueRef};
+use vamos_sql_protocol::message::Transaction;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{
-    Answer, BatchExecution, BatchOutcome, Completed, Description, EngineSession, Execution, Page, PageLimit,
-    Pending,
+    Answer, BatchExecution, BatchOutcome, Description, EngineSession, Execution, Page, PageLimit, Pending,
 };
 
-use crate::connection::Settings;
 use crate::engine::Database;
 use crate::facts::Facts;
-use crate::guard::History;
 use crate::lane::Turn;
 use crate::pool::{self, ReadReply, Task};
 use crate::pragma::{self, Course};
-use crate::seat::{self, Outcome, Request, Seat, Standing};
+use crate::seat::{self, Outcome, Request, Seat};
 use crate::sqlstate;
+use crate::state::{State, empty_page, row_page};
 use crate::text::Kind;
 use crate::ticket::{Lost, Ticket};
 use crate::writer::{self, WriteReply};
@@ -45,29 +41,6 @@ pub struct SqliteSession {
 struct Shared {
     database: Arc<Database>,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    settings: Settings,
-    history: History,
-    /// The session's own connection.
-    seat: Option<Arc<Seat>>,
-    has_temp: bool,
-    transaction: Transaction,
-    /// Why the transaction is no more, until the client says ROLLBACK.
-    failed: Option<SqlError>,
-    /// Where the cursors are that were opened outside a transaction.
-    cursors: HashMap<u64, Arc<Seat>>,
-    /// Results that are here already (of writes) and have not been fetched.
-    spooled: HashMap<u64, Spool>,
-}
-
-/// The rest of a result.
-struct Spool {
-    columns: Arc<[Column]>,
-    blocks: VecDeque<Bytes>,
-    end: Completed,
 }
 
 /// One statement on its way.
@@ -537,74 +510,4 @@ impl Shared {
             _ => Err(Lost::Executor.into()),
         }
     }
-}
-
-impl State {
-    /// The transaction is no more; the client has to be told, and to say ROLLBACK.
-    fn lose(&mut self, error: SqlError) {
-        self.failed = Some(error);
-        self.transaction = Transaction::None;
-        if !self.has_temp {
-            self.seat = None;
-        }
-    }
-
-    fn note(&mut self, standing: Standing) {
-        self.transaction = standing.transaction;
-        self.has_temp = standing.has_temp;
-        if standing.left {
-            self.seat = None;
-        }
-        if standing.lost {
-            self.failed = Some(sqlstate::lost_transaction());
-        }
-    }
-
-    /// Hands over as much as is allowed and keeps the rest.
-    fn spool(&mut self, cursor: u64, mut page: Page, limit: PageLimit) -> Page {
-        let is_more = page.blocks.len() > limit.blocks || (limit.rows > 0 && page.blocks.len() > 1);
-        if let Some(end) = page.end.take_if(|_| is_more) {
-            let spool = Spool { columns: page.columns, blocks: page.blocks.into(), end };
-            self.spooled.insert(cursor, spool);
-            return self.take_spooled(cursor, limit).unwrap_or_else(|| empty_page("", &self.history));
-        }
-        page
-    }
-
-    fn take_spooled(&mut self, cursor: u64, limit: PageLimit) -> Option<Page> {
-        let spool = self.spooled.get_mut(&cursor)?;
-        let wanted = if limit.rows > 0 { 1 } else { limit.blocks };
-        let blocks: Vec<Bytes> = spool.blocks.drain(..wanted.min(spool.blocks.len())).collect();
-        let rows =
-            blocks.iter().filter_map(|block| Rows::new(block).ok()).map(|rows| u64::from(rows.rows())).sum();
-        let columns = spool.columns.clone();
-        let end = spool.blocks.is_empty().then(|| spool.end.clone());
-        if end.is_some() {
-            self.spooled.remove(&cursor);
-        }
-        Some(Page { columns, blocks, rows, end })
-    }
-}
-
-fn empty_page(command: &'static str, history: &History) -> Page {
-    let end =
-        Completed { changes: 0, last_insert_rowid: history.last_insert_rowid, command, returns_rows: false };
-    Page { columns: Arc::new([]), blocks: Vec::new(), rows: 0, end: Some(end) }
-}
-
-/// The answer to a PRAGMA: at most one row.
-fn row_page(names: &[&str], row: Option<Vec<ValueRef<'_>>>, history: &History) -> Page {
-    let mut page = empty_page("PRAGMA", history);
-    let column = |name: &&str| Column { name: (*name).to_owned(), ..Column::default() };
-    page.columns = names.iter().map(column).collect();
-    if let Some(row) = row {
-        let mut block = BlockBuilder::new(names.len());
-        block.row(row);
-        page.blocks = vec![block.finish()];
-        page.rows = 1;
-    }
-    if let Some(end) = &mut page.end {
-        end.returns_rows = !names.is_empty();
-    }
-    page
 }

@@ -209,3 +209,35 @@ async fn a_binding_is_paced() {
     }
     assert!(started.elapsed() > Duration::from_millis(400), "{:?}", started.elapsed());
 }
+
+/// Numbers and names in frames never reach another binding's data.
+#[tokio::test]
+async fn t06_two_tenants_guess_each_others_ids() {
+    let config = |name: &str| SqlConfig { database: name.into(), ..SqlConfig::default() };
+    let ada = Host::with(SqliteConfig::default(), config("catalog"));
+    let bob = Host::with(SqliteConfig::default(), config("other"));
+    let mut client = ada.link();
+    let opened = client.open(7).await;
+    client.try_with(7, "CREATE TABLE secret (a)", &[]).await.unwrap();
+    client.try_with(7, "BEGIN", &[]).await.unwrap();
+    let mut thief = bob.link();
+    for session in 1..50 {
+        thief
+            .send_raw(session, 4, EXECUTE, &common::execute("SELECT * FROM secret", &[]).encode_to_vec())
+            .await;
+        assert_eq!(thief.error(session, 4).await.sqlstate, "08003");
+    }
+    let open =
+        message::Open { protocol: 1, database: "catalog".into(), ..Default::default() }.encode_to_vec();
+    thief.send_raw(7, 1, Kind::Open as u16, &open).await;
+    assert_eq!(thief.error(7, 1).await.sqlstate, "3D000");
+    let resume = message::Resume { protocol: 1, key: opened.key, epoch: opened.epoch, acknowledged: 3 };
+    thief.send_raw(7, 4, Kind::Resume as u16, &resume.encode_to_vec()).await;
+    assert_eq!(thief.error(7, 4).await.sqlstate, "0A000");
+    let open = message::Open { protocol: 1, database: "other".into(), ..Default::default() }.encode_to_vec();
+    thief.send_raw(1, 1, Kind::Open as u16, &open).await;
+    let (_, body) = thief.reply(1, 1).await;
+    assert_ne!(message::Opened::decode(body).unwrap().key, opened.key);
+    thief.send_raw(1, 2, EXECUTE, &common::execute("SELECT * FROM secret", &[]).encode_to_vec()).await;
+    assert_eq!(thief.error(1, 2).await.sqlstate, "42P01");
+}

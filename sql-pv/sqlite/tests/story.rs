@@ -302,6 +302,22 @@ async fn a_session_without_transaction_holds_no_thread_and_no_place() {
 }
 
 #[tokio::test]
+async fn threads_end_when_there_is_nothing_to_do() {
+    let host = Host::start();
+    let mut client = host.session().await;
+    client.run("CREATE TABLE t (a)").await;
+    client.run("INSERT INTO t VALUES (1)").await;
+    client.rows("SELECT count(*) FROM t, t b").await;
+    client.run("BEGIN").await;
+    client.run("COMMIT").await;
+    assert!(host.service.engine().activity().threads > 0);
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    assert_eq!(host.service.engine().activity().threads, 0);
+    assert_eq!(client.rows("SELECT a FROM t").await, [[int(1)]], "and begin again");
+    client.run("INSERT INTO t VALUES (2)").await;
+}
+
+#[tokio::test]
 async fn batches_bind_rows_and_report_failures() {
     let host = Host::start();
     let mut client = host.session().await;
