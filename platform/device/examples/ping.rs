@@ -7,9 +7,9 @@
 #![allow(unsafe_code)]
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,13 +60,14 @@ fn socket() {
     }
 }
 
-fn child(role: &str) -> UnixStream {
+/// Starts the other process; its end is the socket's end.
+fn child(role: &str) -> (UnixStream, Child) {
     let (ours, theirs) = UnixStream::pair().expect("make a socket pair");
     let input = std::os::fd::OwnedFd::from(theirs);
     let program = std::env::current_exe().expect("find this program");
-    Command::new(program).arg(role).stdin(Stdio::from(input)).spawn().expect("start the other process");
-    assert!(ours.as_raw_fd() > 2);
-    ours
+    let child =
+        Command::new(program).arg(role).stdin(Stdio::from(input)).spawn().expect("start the other process");
+    (ours, child)
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -116,7 +117,10 @@ fn main() {
     let role = arguments.next().unwrap_or_else(|| "device".into());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("make a runtime");
     runtime.block_on(async {
-        let guest = ProcessGuest::attach_stream(child(&role)).await.expect("attach");
-        tokio::spawn(measure(rounds, guest, child("socket"))).await.expect("measure");
+        let ((control, mut device), (bare, mut echo)) = (child(&role), child("socket"));
+        let guest = ProcessGuest::attach_stream(control).await.expect("attach");
+        tokio::spawn(measure(rounds, guest, bare)).await.expect("measure");
+        device.wait().expect("wait for the device");
+        echo.wait().expect("wait for the echo");
     });
 }

@@ -75,6 +75,8 @@ pub struct Running {
     pub services: Arc<Services>,
     pub counters: Arc<Counters>,
     thread: Option<JoinHandle<Result<(), DeviceError>>>,
+    /// The device's thread, as the kernel numbers it.
+    number: i32,
 }
 
 /// Starts a device; its control socket's other end.
@@ -89,19 +91,28 @@ pub fn start_with(polling: Polling) -> (Running, UnixStream) {
     let acceptor = Arc::clone(&services) as Arc<dyn Acceptor>;
     let device =
         Device::new(back, DeviceConfig { cid: CID, polling }, acceptor, Arc::clone(&counters)).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("device".into())
         .spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(device.run())
         })
         .unwrap();
-    (Running { services, counters, thread: Some(thread) }, front)
+    let number = told.recv().unwrap();
+    (Running { services, counters, thread: Some(thread), number }, front)
 }
 
 impl Running {
     pub fn counters(&self) -> CounterSnapshot {
         self.counters.snapshot()
+    }
+
+    /// CPU time the device's thread has used.
+    pub fn cpu_time(&self) -> std::time::Duration {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.number)).unwrap();
+        std::time::Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
     }
 
     /// Waits for the device to end; the front-end must have hung up.
