@@ -97,7 +97,7 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(stream: DuplexStream, served: JoinHandle<Result<(), ServiceError>>) -> Self {
+    pub fn new(stream: DuplexStream, served: JoinHandle<Result<(), ServiceError>>) -> Self {
         Self { stream, served, input: BytesMut::new(), sequences: HashMap::new(), seen: Vec::new() }
     }
 
