@@ -119,3 +119,43 @@ fn everything_sqlalchemy_asks_runs() {
         ask_with(&connection, query, &vec!["1"; highest]);
     }
 }
+
+#[test]
+fn scratch() {
+    let connection = database();
+    for (command, query) in queries(PSQL) {
+        let query = query.replace("16385", "16387");
+        if let Translated::Catalog(c) = translated(&query) {
+            eprintln!("== {command}: {:?}", c.columns);
+            for line in lines(&connection, &query) {
+                eprintln!("   {line}");
+            }
+        }
+    }
+    for q in [
+        "select * from information_schema.columns where table_name='book'",
+        "select oid, relname, relkind from pg_class where relnamespace=2200",
+        "select * from information_schema.key_column_usage",
+        "select * from information_schema.table_constraints",
+        "select constraint_name, table_name, column_name from information_schema.constraint_column_usage",
+        "select indexdef from pg_indexes",
+        "select conname, pg_get_constraintdef(oid) from pg_constraint",
+        "select attname, format_type(atttypid, atttypmod), attidentity, attnotnull from pg_attribute where attrelid = 'book'::regclass",
+        "select 'book'::regclass, 16387::regclass::text, 'int8'::regtype",
+        "select c.conname, array(select attname from unnest(c.conkey) with ordinality cols(colid, arridx) join pg_attribute as ca on cols.colid = ca.attnum where ca.attrelid = c.conrelid order by cols.arridx), c.conkey[1] from pg_constraint c",
+    ] {
+        eprintln!("== {q}");
+        for line in lines(&connection, q) {
+            eprintln!("   {line}");
+        }
+    }
+    for (c, query) in queries(SQLALCHEMY) {
+        let query = query.replace("16385", "16387");
+        if c == "psycopg 2" {
+            eprintln!("== {}", query.chars().take(60).collect::<String>());
+            for line in lines(&connection, &query) {
+                eprintln!("   {line}");
+            }
+        }
+    }
+}

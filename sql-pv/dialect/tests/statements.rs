@@ -207,3 +207,194 @@ fn what_has_no_counterpart_is_refused_by_name() {
     assert_eq!(translated("CLOSE ALL"), Translated::ClosePortal(None));
     assert_eq!(refused("DISCARD").0, "42601");
 }
+
+/// What a rewritten expression gives in the engine.
+fn evaluated(statement: &str) -> (Vec<String>, Vec<rusqlite::types::Value>) {
+    let sql = rewritten(statement);
+    let connection = rusqlite::Connection::open_in_memory().expect("a database");
+    connection
+        .execute_batch("CREATE TABLE t (a INTEGER, b TEXT, c DATE); INSERT INTO t VALUES (1, 'Abc', '2026-01-02'), (2, 'x_y', NULL)")
+        .expect("a table");
+    let mut statement = connection.prepare(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let width = names.len();
+    let row = statement.query_row([], |row| (0..width).map(|column| row.get(column)).collect());
+    (names, row.unwrap_or_else(|error| panic!("{sql}: {error}")))
+}
+
+#[test]
+fn casts_are_written_as_sqlites() {
+    use rusqlite::types::Value::{Integer, Null, Real, Text};
+    let text = |value: &str| Text(value.to_owned());
+    for (expression, name, value) in [
+        ("'12'::int", "int4", Integer(12)),
+        ("'12'::int::text::pg_int8", "", Null),
+        ("a::text", "a", text("1")),
+        ("t.a::double precision", "a", Real(1.0)),
+        ("-a::int", "-CAST(a AS INTEGER)", Integer(-1)),
+        ("(a + 1)::bigint::text", "text", text("2")),
+        ("length(b)::text", "length", text("3")),
+        ("case when a = 1 then 'x' end::text", "text", text("x")),
+        ("'f'::boolean", "bool", Integer(0)),
+        ("a::bool", "a", Integer(1)),
+        ("E'it\\'s'::text", "text", text("it's")),
+        ("b::varchar(2)", "b", text("Ab")),
+        ("'2026-01-31'::timestamp without time zone", "timestamp", text("2026-01-31 00:00:00")),
+        ("c::date", "c", text("2026-01-02")),
+        ("count(*) over ()::text", "text", text("2")),
+        ("'{\"a\": 1}'::jsonb", "jsonb", text("{\"a\":1}")),
+        ("x'41'::text", "text", text("A")),
+        ("(1::text)::int", "int4", Integer(1)),
+        ("coalesce(a::text, 'none'::text)", "coalesce(CAST(a AS TEXT), CAST('none' AS TEXT))", text("1")),
+    ] {
+        if name.is_empty() {
+            assert_eq!(refused(&format!("SELECT {expression} FROM t")).0, "0A000", "{expression}");
+            continue;
+        }
+        let (names, row) = evaluated(&format!("SELECT {expression} FROM t"));
+        assert_eq!((names[0].as_str(), &row[0]), (name, &value), "{expression}");
+    }
+    for (expression, sqlstate) in [
+        ("a::interval", "0A000"),
+        ("a::int[]", "0A000"),
+        ("a::numeric(10,2)", "0A000"),
+        ("b::timestamp", "0A000"),
+        ("'maybe'::bool", "22P02"),
+        ("'2026-02-30'::date", "22007"),
+        ("::int", "42601"),
+        ("a::", "42601"),
+    ] {
+        assert_eq!(refused(&format!("SELECT {expression} FROM t")).0, sqlstate, "{expression}");
+    }
+    assert_eq!(
+        rewritten("CREATE TABLE u (a text DEFAULT 'x'::text NOT NULL)"),
+        "CREATE TABLE u (a text DEFAULT (CAST('x' AS TEXT)) NOT NULL)"
+    );
+}
+
+#[test]
+fn casts_tell_the_types_of_parameters() {
+    let Translated::Rewritten(rewritten) =
+        translated("INSERT INTO t VALUES ($1::INTEGER, $2::VARCHAR, $3::timestamptz, $4)")
+    else {
+        panic!("rewritten")
+    };
+    assert_eq!(rewritten.sql, "INSERT INTO t VALUES (CAST(?1 AS INTEGER), CAST(?2 AS TEXT), ?3, ?4)");
+    assert_eq!(rewritten.parameters, [(1, PgType::Int4), (2, PgType::Varchar), (3, PgType::Timestamptz)]);
+    let original = "INSERT INTO t VALUES ($1::INTEGER, $2::VARCHAR, $3::timestamptz, $4)";
+    let place = rewritten.sql.find("?4").expect("there");
+    assert_eq!(rewritten.positions.original(place), original.find("$4").expect("there"));
+    assert_eq!(
+        rewritten.positions.original(rewritten.sql.find("CAST(?2").expect("there")),
+        original.find("$2").expect("there")
+    );
+}
+
+#[test]
+fn clauses_are_written_as_sqlites() {
+    for (statement, expected) in [
+        ("SELECT * FROM public.t p LIMIT ALL", "SELECT * FROM main.t p LIMIT -1"),
+        ("SELECT a FROM t OFFSET 1", "SELECT a FROM t LIMIT -1 OFFSET 1"),
+        ("SELECT a FROM t OFFSET $1 ROWS FETCH NEXT $2 ROWS ONLY", "SELECT a FROM t LIMIT ?2 OFFSET ?1"),
+        ("SELECT a FROM t OFFSET 1 LIMIT 2", "SELECT a FROM t LIMIT 2 OFFSET 1"),
+        ("SELECT a FROM t LIMIT 2 OFFSET 1", "SELECT a FROM t LIMIT 2 OFFSET 1"),
+        ("SELECT a FROM t FETCH FIRST ROW ONLY", "SELECT a FROM t LIMIT 1"),
+        ("SELECT a FROM t WHERE b ILIKE 'AB%'", "SELECT a FROM t WHERE b LIKE 'AB%' ESCAPE '\\'"),
+        (
+            "SELECT a FROM t WHERE b NOT ILIKE '%' || $1 || '%' AND a = 2",
+            "SELECT a FROM t WHERE b NOT LIKE '%' || ?1 || '%' ESCAPE '\\' AND a = 2",
+        ),
+        ("SELECT a FROM t WHERE a = ANY (SELECT 1)", "SELECT a FROM t WHERE a IN (SELECT 1)"),
+        ("SELECT a FROM t WHERE a = ANY (ARRAY[1, $1])", "SELECT a FROM t WHERE a IN ( 1, ?1)"),
+        ("SELECT a FROM t WHERE b ~ '^A.*c$'", "SELECT a FROM t WHERE b  GLOB 'A*c'"),
+        ("SELECT a FROM t WHERE b !~ '^A'", "SELECT a FROM t WHERE b  NOT GLOB 'A*'"),
+        ("SELECT ~a FROM t", "SELECT ~a FROM t"),
+        (
+            "SELECT now(), current_database() AS d, current_user",
+            "SELECT CURRENT_TIMESTAMP AS \"now\", 'catalog' AS d, 'me' AS \"current_user\"",
+        ),
+        (
+            "SELECT current_user, offset, date FROM x AS now",
+            "SELECT 'me' AS \"current_user\", offset, date FROM x AS now",
+        ),
+        ("SELECT a FROM t WHERE c = DATE '2026-01-02'", "SELECT a FROM t WHERE c = '2026-01-02'"),
+        ("SELECT a UNION ALL SELECT 2", "SELECT a UNION ALL SELECT 2"),
+        (
+            "CREATE TABLE s (id SERIAL PRIMARY KEY, x int)",
+            "CREATE TABLE s (id INTEGER PRIMARY KEY AUTOINCREMENT, x int)",
+        ),
+        (
+            "CREATE TABLE s (id bigserial NOT NULL, x int, PRIMARY KEY (id))",
+            "CREATE TABLE s (id INTEGER NOT NULL, x int, PRIMARY KEY (id AUTOINCREMENT))",
+        ),
+        (
+            "CREATE TABLE s (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY)",
+            "CREATE TABLE s (id INTEGER  PRIMARY KEY AUTOINCREMENT)",
+        ),
+        (
+            "CREATE TABLE s (serial text, at timestamp DEFAULT now())",
+            "CREATE TABLE s (serial text, at timestamp DEFAULT CURRENT_TIMESTAMP)",
+        ),
+        ("CREATE INDEX CONCURRENTLY i ON public.t USING btree (a)", "CREATE INDEX i ON t (a)"),
+        (
+            "CREATE TABLE r (a int REFERENCES public.t(a) ON DELETE CASCADE)",
+            "CREATE TABLE r (a int REFERENCES t(a) ON DELETE CASCADE)",
+        ),
+    ] {
+        assert_eq!(rewritten(statement), expected);
+    }
+    for (statement, message) in [
+        ("SELECT now() - INTERVAL '1 day'", "INTERVAL is not supported"),
+        ("SELECT * FROM t FOR UPDATE", "FOR UPDATE is not supported"),
+        ("SELECT DISTINCT ON (a) a FROM t", "DISTINCT ON is not supported"),
+        ("SELECT a FROM t WHERE a = ANY ($1)", "ANY of an array is not supported"),
+        ("SELECT extract(year from c) FROM t", "EXTRACT is not supported"),
+        ("SELECT a FROM t WHERE b ~ '(a)+'", "this regular expression is not supported"),
+        ("SELECT a FROM t FETCH FIRST 2 ROWS WITH TIES", "this form of FETCH is not supported"),
+        ("CREATE TABLE s (id int, n SERIAL)", "a SERIAL column that is not the primary key is not supported"),
+        ("DROP TABLE t CASCADE", "DROP ... CASCADE is not supported"),
+        ("CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE OR REPLACE VIEW is not supported"),
+        ("CREATE INDEX i ON t USING gin (a)", "an index USING gin is not supported"),
+        (
+            "INSERT INTO pg_catalog.pg_class VALUES (1)",
+            "the catalogue in a statement other than SELECT is not supported",
+        ),
+    ] {
+        assert_eq!(refused(statement), ("0A000", message.to_owned()), "{statement}");
+    }
+}
+
+#[test]
+fn size_and_depth_are_bounded() {
+    let deep = format!("SELECT {}1{} FROM pg_class", "(".repeat(10_000), ")".repeat(10_000));
+    assert_eq!(refused(&deep).0, "54001");
+    let flat = format!("SELECT {}1 FROM pg_class", "1+".repeat(5_000));
+    assert_eq!(refused(&flat).0, "54001");
+    let long = format!("SELECT {}1 FROM pg_class", "1,".repeat(50_000));
+    assert_eq!(refused(&long).0, "54001");
+    assert_eq!(refused(&" ".repeat(2 << 20)).0, "54000");
+}
+
+/// Figures of time would fail on a busy machine; steps that grow with the square of the text take minutes.
+#[test]
+fn a_mebibyte_is_read_in_one_pass() {
+    for part in [
+        "(",
+        "a::int ",
+        "[",
+        "$1,",
+        "'x'::text::",
+        "ilike ",
+        "case ",
+        "offset 1 ",
+        "x.",
+        "\"a\".",
+        "= any (",
+        "date ",
+        "E'\\'",
+    ] {
+        let text = format!("SELECT {}", part.repeat((1 << 20) / part.len() - 8));
+        let _ = translated(&text);
+        let _ = vamos_sql_dialect::postgres::split(&text);
+    }
+}

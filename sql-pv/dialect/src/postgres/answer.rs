@@ -57,6 +57,8 @@ pub struct Rewritten {
     pub sql: String,
     /// How places in it correspond to places in what the client wrote.
     pub positions: PositionMap,
+    /// Types that the client's casts give to parameters (`$1::int4`), by their numbers.
+    pub parameters: Vec<(u32, PgType)>,
     /// Tag to report where the engine's own would not be PostgreSQL's.
     pub tag: Option<&'static str>,
 }

@@ -254,7 +254,10 @@ fn session_value(name: &str, arguments: &[&Expr], session: &SessionView<'_>) -> 
         ("pg_my_temp_schema", []) => raw("0"),
         ("current_setting", [setting, ..]) => match string_value(setting) {
             Some(name) => session.settings.value(&name).map_or_else(|| raw("NULL"), string),
-            None => raw(format!("(SELECT setting FROM pg_settings WHERE name = {setting} COLLATE NOCASE)")),
+            None => raw(format!(
+                "(SELECT vamos_value FROM (SELECT name AS vamos_name, setting AS vamos_value FROM pg_settings) \
+                 WHERE vamos_name = {setting} COLLATE NOCASE)"
+            )),
         },
         _ => return None,
     };
@@ -262,7 +265,10 @@ fn session_value(name: &str, arguments: &[&Expr], session: &SessionView<'_>) -> 
 }
 
 fn lookup(what: &str, table: &str, oid: &str) -> String {
-    format!("(SELECT {what} FROM {table} WHERE oid = CAST({oid} AS INTEGER))")
+    // Under another name, so that an argument that is a plain `oid` keeps its meaning inside.
+    format!(
+        "(SELECT {what} FROM (SELECT oid AS vamos_oid, {what} FROM {table}) WHERE vamos_oid = CAST({oid} AS INTEGER))"
+    )
 }
 
 /// One key of an index. A lone expression is all that is between its parentheses.

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
-    UnaryOperator, Value,
+    AccessExpr, BinaryOperator, Expr, FunctionArguments, ObjectName, Query, Select, SelectItem, SetExpr,
+    TableFactor, UnaryOperator, Value,
 };
 
 use super::functions;
 use super::relations::relation;
-use super::tree::{last_part, relation_name};
+use super::tree::{folded, last_part, relation_name};
 use crate::postgres::answer::Refusal;
 use crate::postgres::types::PgType;
 
@@ -154,41 +154,51 @@ impl Types {
 
     /// The name PostgreSQL gives a column without alias.
     pub fn name(&self, expr: &Expr) -> String {
+        self.figure(expr).0
+    }
+
+    /// Such a name, and whether it is one: types and `case` yield to what is around them.
+    fn figure(&self, expr: &Expr) -> (String, bool) {
+        let none = || ("?column?".to_owned(), false);
+        let firm = |name: &str| (name.to_owned(), true);
         match expr {
-            Expr::Identifier(name) => name.value.clone(),
-            Expr::CompoundIdentifier(names) => {
-                names.last().map(|name| name.value.clone()).unwrap_or_default()
+            Expr::Identifier(name) => firm(&folded(name)),
+            Expr::CompoundIdentifier(names) => names.last().map_or_else(none, |name| firm(&folded(name))),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                let field = access_chain.iter().rev().find_map(|access| match access {
+                    AccessExpr::Dot(Expr::Identifier(name)) => Some(firm(&folded(name))),
+                    _ => None,
+                });
+                field.unwrap_or_else(|| self.figure(root))
             }
-            Expr::Function(function) => last_part(&function.name),
-            Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => self.name(inner),
-            Expr::Cast { expr: inner, data_type, .. } => match self.name(inner) {
-                name if name == "?column?" => cast_name(&data_type.to_string()),
-                name => name,
+            Expr::Function(function) => firm(&last_part(&function.name)),
+            Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => self.figure(inner),
+            Expr::Cast { expr: inner, data_type, .. } => match self.figure(inner) {
+                (name, true) => (name, true),
+                _ => (cast_name(&data_type.to_string()), false),
             },
-            Expr::Case { else_result: Some(inner), .. } => match self.name(inner) {
-                name if name == "?column?" => "case".to_owned(),
-                name => name,
+            Expr::Case { else_result, .. } => match else_result.as_ref().map(|inner| self.figure(inner)) {
+                Some((name, true)) => (name, true),
+                _ => ("case".to_owned(), false),
             },
-            Expr::Case { .. } => "case".to_owned(),
-            Expr::Exists { .. } => "exists".to_owned(),
-            Expr::Array(_) => "array".to_owned(),
-            Expr::Trim { trim_where, .. } => match trim_where.map(|place| place.to_string()) {
-                Some(place) if place == "TRAILING" => "rtrim".to_owned(),
-                Some(place) if place == "LEADING" => "ltrim".to_owned(),
-                _ => "btrim".to_owned(),
+            Expr::Exists { .. } => firm("exists"),
+            Expr::Array(_) => firm("array"),
+            Expr::Trim { trim_where, .. } => match trim_where.map(|place| place.to_string()).as_deref() {
+                Some("TRAILING") => firm("rtrim"),
+                Some("LEADING") => firm("ltrim"),
+                _ => firm("btrim"),
             },
-            Expr::Substring { .. } => "substring".to_owned(),
-            Expr::Position { .. } => "position".to_owned(),
-            Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => "bool".to_owned(),
-            Expr::Subquery(query) => match query.body.as_ref() {
-                SetExpr::Select(select) => match select.projection.first() {
-                    Some(SelectItem::UnnamedExpr(expr)) => self.name(expr),
-                    Some(SelectItem::ExprWithAlias { alias, .. }) => alias.value.clone(),
-                    _ => "?column?".to_owned(),
-                },
-                _ => "?column?".to_owned(),
-            },
-            _ => "?column?".to_owned(),
+            Expr::Substring { .. } => firm("substring"),
+            Expr::Position { .. } => firm("position"),
+            Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => ("bool".to_owned(), false),
+            Expr::Subquery(query) => {
+                match query.body.as_select().and_then(|select| select.projection.first()) {
+                    Some(SelectItem::UnnamedExpr(expr)) => self.figure(expr),
+                    Some(SelectItem::ExprWithAlias { alias, .. }) => firm(&folded(alias)),
+                    _ => none(),
+                }
+            }
+            _ => none(),
         }
     }
 
@@ -235,7 +245,8 @@ impl Types {
                 let element = array.elem.first().map(|element| self.of(element));
                 element.and_then(PgType::array).unwrap_or(PgType::TextArray)
             }
-            Expr::CompoundFieldAccess { root, .. } => match self.of(root) {
+            Expr::CompoundFieldAccess { root, access_chain } => match self.of(&column_of(root, access_chain))
+            {
                 PgType::Int2Vector => PgType::Int2,
                 PgType::OidVector => PgType::Oid,
                 other => PgType::ALL
@@ -287,6 +298,20 @@ impl Types {
     }
 }
 
+/// The array that is subscripted: sqlparser has `a.b[1]` as the fields `b` and `[1]` of `a`.
+pub(super) fn column_of(root: &Expr, chain: &[AccessExpr]) -> Expr {
+    let mut names = match root {
+        Expr::Identifier(name) => vec![name.clone()],
+        Expr::CompoundIdentifier(names) => names.clone(),
+        other => return other.clone(),
+    };
+    names.extend(chain.iter().filter_map(|access| match access {
+        AccessExpr::Dot(Expr::Identifier(name)) => Some(name.clone()),
+        _ => None,
+    }));
+    Expr::CompoundIdentifier(names)
+}
+
 fn is_null(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(value) if value.value == Value::Null)
 }
@@ -306,8 +331,6 @@ pub(super) fn cast_type(text: &str) -> Option<PgType> {
 }
 
 fn cast_name(text: &str) -> String {
-    match cast_type(text) {
-        Some(known) => known.catalog_name().trim_start_matches('_').to_owned(),
-        None => "?column?".to_owned(),
-    }
+    let name = cast_type(text).map(|known| known.catalog_name().trim_start_matches('_').to_owned());
+    name.unwrap_or_else(|| text.rsplit('.').next().unwrap_or_default().trim_matches('"').to_ascii_lowercase())
 }

@@ -35,6 +35,11 @@ pub(super) fn is_relation(name: &str) -> bool {
     relations::relation(name).is_some()
 }
 
+/// The GLOB patterns that are a regular expression's alternatives, if GLOB can say it.
+pub(super) fn glob_of_regex(regex: &str) -> Option<Vec<String>> {
+    pattern::from_regex(regex)
+}
+
 /// Translates a query about the catalogue.
 pub(super) fn query(text: &str, tokens: &[Token], session: &SessionView<'_>) -> Result<Translated, Refusal> {
     check_size(text, tokens)?;

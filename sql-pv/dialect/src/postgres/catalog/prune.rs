@@ -7,8 +7,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, FunctionArguments, GroupByExpr, Ident, JoinOperator, Query, Select, SelectItem, SetExpr,
-    TableFactor, Value, visit_expressions,
+    Expr, GroupByExpr, Ident, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, Value, Visit,
+    Visitor,
 };
 
 use super::functions;
@@ -86,19 +86,40 @@ fn calls_empty(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an item aggregates, which makes a row of none.
+/// Whether an item aggregates, which makes a row of none. What a subquery in it aggregates is its own.
 fn aggregates(item: &SelectItem) -> bool {
-    let found = visit_expressions(item, |expr| match expr {
-        Expr::Function(function)
-            if function.over.is_none()
-                && !matches!(function.args, FunctionArguments::Subquery(_))
-                && functions::is_aggregate(&last_part(&function.name)) =>
-        {
-            ControlFlow::Break(())
+    item.visit(&mut Aggregates { subqueries: 0 }).is_break()
+}
+
+struct Aggregates {
+    subqueries: u32,
+}
+
+impl Visitor for Aggregates {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.subqueries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.subqueries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function)
+                if self.subqueries == 0
+                    && function.over.is_none()
+                    && functions::is_aggregate(&last_part(&function.name)) =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
         }
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
+    }
 }
 
 /// Makes the SELECT one of no rows, with those columns.

@@ -92,15 +92,21 @@ fn is_parameter(value: &Expr) -> bool {
 }
 
 /// The name that such an OID is printed as.
+///
+/// The columns that are looked up have names of their own, so that the OID's expression, which may be a plain
+/// `oid`, keeps its meaning inside.
 pub(super) fn to_name(reg: Reg, oid: &str) -> String {
+    let lookup = |name: &str, relation: &str| {
+        format!(
+            "(SELECT coalesce(max(vamos_name), CAST({oid} AS TEXT)) FROM \
+             (SELECT oid AS vamos_oid, {name} AS vamos_name FROM {relation}) WHERE vamos_oid = {oid})"
+        )
+    };
     match reg {
-        Reg::Class => format!(
-            "(SELECT coalesce(max({}), CAST({oid} AS TEXT)) FROM pg_class WHERE oid = {oid})",
-            quoted_name("relname")
-        ),
+        Reg::Class => lookup(&quoted_name("relname"), "pg_class"),
         Reg::Type => type_name(oid),
-        Reg::Namespace => format!("(SELECT nspname FROM pg_namespace WHERE oid = {oid})"),
-        Reg::Role => format!("(SELECT rolname FROM pg_roles WHERE oid = {oid})"),
+        Reg::Namespace => lookup("nspname", "pg_namespace"),
+        Reg::Role => lookup("rolname", "pg_roles"),
         Reg::Other => format!("CAST({oid} AS TEXT)"),
     }
 }

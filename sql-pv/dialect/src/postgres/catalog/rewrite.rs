@@ -12,7 +12,7 @@ use sqlparser::ast::{
     TableWithJoins, Value, VisitorMut,
 };
 
-use super::infer::{Types, cast_type};
+use super::infer::{Types, cast_type, column_of};
 use super::prune;
 use super::regs::{self, Reg};
 use super::relations;
@@ -285,18 +285,21 @@ impl<'a> Rewriter<'a> {
         Ok(replaced)
     }
 
-    fn access(&self, root: &Expr, chain: &[AccessExpr]) -> Result<Expr, Refusal> {
-        let [AccessExpr::Subscript(Subscript::Index { index })] = chain else {
+    fn access(&mut self, root: &Expr, chain: &[AccessExpr]) -> Result<Expr, Refusal> {
+        let Some((AccessExpr::Subscript(Subscript::Index { index }), fields)) = chain.split_last() else {
             return Err(Refusal::unsupported("a slice or field of a value"));
         };
-        let name = match root {
-            Expr::Identifier(name) => Some(name),
-            Expr::CompoundIdentifier(names) => names.last(),
-            _ => None,
-        };
-        let kind = name.and_then(|name| self.types.of_name(&name.value));
-        let from = if matches!(kind, Some(PgType::Int2Vector | PgType::OidVector)) { 0 } else { 1 };
-        Ok(raw(arrays::item(&root.to_string(), &index.to_string(), from)))
+        if fields.iter().any(|field| !matches!(field, AccessExpr::Dot(Expr::Identifier(_)))) {
+            return Err(Refusal::unsupported("an element of an element"));
+        }
+        let mut list = column_of(root, fields);
+        let from = if matches!(self.types.of(&list), PgType::Int2Vector | PgType::OidVector) { 0 } else { 1 };
+        if let Expr::CompoundIdentifier(names) = &mut list {
+            if let Some(replaced) = self.column(names) {
+                list = replaced;
+            }
+        }
+        Ok(raw(arrays::item(&list.to_string(), &index.to_string(), from)))
     }
 
     /// `SELECT unnest(a), generate_subscripts(a, 1)`: a row an element, of all such calls side by side.
