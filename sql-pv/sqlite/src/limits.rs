@@ -59,11 +59,12 @@ pub const FACTS_TEXT_BYTES_MAX: usize = 8 << 20;
 /// A read that took no longer is worth running inline.
 pub const INLINE_TIME: Duration = Duration::from_micros(300);
 
-/// Virtual machine instructions between two looks at deadlines and budgets.
-pub const PROGRESS_INSTRUCTIONS: i32 = 2_000;
+/// Virtual machine instructions between two looks at deadlines and budgets: few, because one of them
+/// may be a function over a value of 16 MiB.
+pub const PROGRESS_INSTRUCTIONS: i32 = 250;
 
 /// Looks an inline statement may live through.
-pub const INLINE_LOOKS_MAX: i64 = 10;
+pub const INLINE_LOOKS_MAX: i64 = 80;
 
 /// Largest value an inline statement may make, bytes: bounds what one function call can cost.
 pub const INLINE_VALUE_BYTES_MAX: i32 = 256 << 10;

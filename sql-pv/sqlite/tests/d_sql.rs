@@ -146,7 +146,7 @@ async fn d33_durability_cannot_be_weakened() {
 fn impatient(give_up: GiveUp) -> SqliteConfig {
     SqliteConfig {
         statement_deadline: Duration::from_millis(400),
-        watchdog_grace: Duration::from_millis(200),
+        watchdog_grace: Duration::from_secs(1),
         give_up,
         ..SqliteConfig::default()
     }
