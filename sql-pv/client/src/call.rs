@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::error::ClientError;
 use crate::link::{Link, Request};
-use crate::sessions::Reply;
+use crate::sessions::{Reply, SessionRef};
 
 /// A request that was sent. Dropping it drops its replies; what the request opened is closed.
 pub(crate) struct Pending {
     link: Arc<Link>,
-    session: u32,
+    session: SessionRef,
     sequence: u64,
 }
 

@@ -11,7 +11,7 @@ use crate::call::Pending;
 use crate::error::{ClientError, LinkLoss};
 use crate::link::{Link, Request};
 use crate::session::Session;
-use crate::sessions::Reply;
+use crate::sessions::{Reply, SessionRef};
 use crate::tasks;
 
 /// One link. Clones share it; it ends when the last clone and the last session are gone.
@@ -44,10 +44,11 @@ impl Client {
     /// # Errors
     /// [`ClientError::LinkLost`].
     pub async fn ping(&self) -> Result<(), ClientError> {
-        self.link.room(0).await;
+        self.link.room(SessionRef::LINK).await;
         // Pings have no fields: any empty message encodes to their empty body.
         let body = message::Close {};
-        let request = Request { session: 0, kind: Kind::Ping, body: &body, cursor: 0, unawaited: false };
+        let request =
+            Request { session: SessionRef::LINK, kind: Kind::Ping, body: &body, cursor: 0, unawaited: false };
         match Pending::send(&self.link, request)?.reply().await? {
             Reply::Pong => Ok(()),
             other => Err(ClientError::UnexpectedReply(other.name())),
@@ -60,16 +61,16 @@ impl Client {
     /// [`ClientError::Sql`] if the service refuses it, [`ClientError::Limit`] if the link has as many
     /// sessions as it may have, [`ClientError::LinkLost`].
     pub async fn open(&self, database: &str, application: &str) -> Result<Session, ClientError> {
-        self.link.room(0).await;
-        let number = self.link.allot()?;
+        self.link.room(SessionRef::LINK).await;
+        let session = self.link.allot()?;
         let body = message::Open {
             protocol: PROTOCOL,
             database: database.to_owned(),
             application: application.to_owned(),
         };
-        let request = Request { session: number, kind: Kind::Open, body: &body, cursor: 0, unawaited: false };
+        let request = Request { session, kind: Kind::Open, body: &body, cursor: 0, unawaited: false };
         match Pending::send(&self.link, request)?.reply().await? {
-            Reply::Opened(opened) => Ok(Session::new(Arc::clone(&self.link), number, opened.engine)),
+            Reply::Opened(opened) => Ok(Session::new(Arc::clone(&self.link), session, opened.engine)),
             other => Err(ClientError::UnexpectedReply(other.name())),
         }
     }

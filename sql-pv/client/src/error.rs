@@ -50,6 +50,9 @@ pub enum ClientError {
     /// The stream could not be opened.
     #[error("open a link to the SQL service")]
     Connect(#[source] Arc<io::Error>),
+    /// The session was closed while something of it was still in use.
+    #[error("the session has ended")]
+    SessionEnded,
     /// The service answered with something the protocol does not allow here.
     #[error("the SQL service answered a request with {0}")]
     UnexpectedReply(&'static str),
@@ -107,6 +110,7 @@ impl ClientError {
             ClientError::Sql(error) => &error.sqlstate,
             ClientError::LinkLost(_) => "08006",
             ClientError::Connect(_) => "08001",
+            ClientError::SessionEnded => "08003",
             ClientError::UnexpectedReply(_) | ClientError::Block(_) => "08P01",
             ClientError::Limit { .. } => "54000",
         }

@@ -25,7 +25,7 @@ use vamos_sql_protocol::{Kind, message};
 
 use crate::error::{ClientError, LinkLoss};
 use crate::limits::{LINK_QUEUE_BYTES_MAX, LINK_UNANSWERED_BYTES_MAX, SESSION_REQUESTS_MAX};
-use crate::sessions::{Call, Delivered, Reply, Sessions, Slot};
+use crate::sessions::{Call, Delivered, Reply, SessionRef, Sessions, Slot, Taken};
 
 /// The half of a stream that is written.
 pub(crate) type Outward = Box<dyn AsyncWrite + Send + Unpin>;
@@ -57,7 +57,7 @@ pub(crate) struct State {
 
 /// A request about to be sent.
 pub(crate) struct Request<'a, M> {
-    pub(crate) session: u32,
+    pub(crate) session: SessionRef,
     pub(crate) kind: Kind,
     pub(crate) body: &'a M,
     /// Sequence of the Execute whose cursor it reads; 0: the request's own.
@@ -68,7 +68,7 @@ pub(crate) struct Request<'a, M> {
 
 impl<'a, M> Request<'a, M> {
     /// A request somebody waits for.
-    pub(crate) fn awaited(session: u32, kind: Kind, body: &'a M, cursor: u64) -> Self {
+    pub(crate) fn awaited(session: SessionRef, kind: Kind, body: &'a M, cursor: u64) -> Self {
         Self { session, kind, body, cursor, unawaited: false }
     }
 }
@@ -96,7 +96,7 @@ impl Link {
     }
 
     /// Waits until the session may queue another request.
-    pub(crate) async fn room(&self, session: u32) {
+    pub(crate) async fn room(&self, session: SessionRef) {
         loop {
             let room = self.room.notified();
             if self.state().has_room(session) {
@@ -130,7 +130,7 @@ impl Link {
     }
 
     /// Queues a Cancel, which has no number of its own and no reply.
-    pub(crate) fn cancel(&self, session: u32, sequence: u64) {
+    pub(crate) fn cancel(&self, session: SessionRef, sequence: u64) {
         let mut state = self.state();
         if state.loss.is_none() {
             state.push_cancel(session, sequence);
@@ -143,14 +143,14 @@ impl Link {
     }
 
     /// The last request of a session that is still unanswered.
-    pub(crate) fn under_way(&self, session: u32) -> Option<u64> {
+    pub(crate) fn under_way(&self, session: SessionRef) -> Option<u64> {
         let mut state = self.state();
         let slot = state.sessions.slot(session)?;
         slot.calls.iter().rfind(|call| !call.ended && !call.abandoned).map(|call| call.sequence)
     }
 
     /// Nobody holds the statement any more: its id is forgotten with the session's next request.
-    pub(crate) fn forget_statement(&self, session: u32, statement: u64) {
+    pub(crate) fn forget_statement(&self, session: SessionRef, statement: u64) {
         let mut state = self.state();
         let closing = |slot: &mut Slot| slot.calls.iter().any(|call| call.kind == Kind::Close);
         if state.loss.is_none() && state.sessions.slot(session).is_some_and(|slot| !closing(slot)) {
@@ -159,14 +159,14 @@ impl Link {
     }
 
     /// A number for a new session.
-    pub(crate) fn allot(&self) -> Result<u32, ClientError> {
+    pub(crate) fn allot(&self) -> Result<SessionRef, ClientError> {
         let mut state = self.state();
         state.check()?;
         state.sessions.allot()
     }
 
     /// Nobody holds the session any more: interrupts what it has under way and ends it.
-    pub(crate) fn close_session(&self, session: u32) {
+    pub(crate) fn close_session(&self, session: SessionRef) {
         let mut state = self.state();
         if state.loss.is_some() {
             return;
@@ -189,22 +189,23 @@ impl Link {
     /// The next reply of a call.
     pub(crate) fn poll_reply(
         &self,
-        session: u32,
+        session: SessionRef,
         sequence: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, ClientError>> {
         let mut state = self.state();
         match state.sessions.take(session, sequence, cx.waker()) {
-            Some(reply) => Poll::Ready(Ok(reply)),
-            None => match &state.loss {
+            Taken::Reply(reply) => Poll::Ready(Ok(reply)),
+            Taken::NotYet => match &state.loss {
                 Some(loss) => Poll::Ready(Err(ClientError::LinkLost(Arc::clone(loss)))),
                 None => Poll::Pending,
             },
+            Taken::Gone => Poll::Ready(Err(ClientError::SessionEnded)),
         }
     }
 
     /// Nobody waits for the call any more.
-    pub(crate) fn abandon(&self, session: u32, sequence: u64) {
+    pub(crate) fn abandon(&self, session: SessionRef, sequence: u64) {
         let mut state = self.state();
         let done = state.sessions.abandon(session, sequence);
         state.follow_up(session, &done);
@@ -214,10 +215,13 @@ impl Link {
     pub(crate) fn deliver(&self, replies: &mut Vec<(u32, u64, Reply)>, wakers: &mut Vec<Waker>) {
         let mut state = self.state();
         state.crowd = 0;
-        for (session, sequence, reply) in replies.drain(..) {
+        for (number, sequence, reply) in replies.drain(..) {
             let name = reply.name();
-            let Some(mut done) = state.sessions.deliver(session, sequence, reply) else {
-                tracing::debug!(session, sequence, reply = name, "dropped a reply nobody waits for");
+            let session = state.sessions.current(number);
+            let delivered = session
+                .and_then(|session| Some((session, state.sessions.deliver(session, sequence, reply)?)));
+            let Some((session, mut done)) = delivered else {
+                tracing::debug!(session = number, sequence, reply = name, "dropped a reply nobody waits for");
                 continue;
             };
             state.crowd += usize::from(done.awaited);
@@ -334,7 +338,7 @@ impl State {
         }
     }
 
-    fn has_room(&mut self, session: u32) -> bool {
+    fn has_room(&mut self, session: SessionRef) -> bool {
         let calls = self.sessions.slot(session).map_or(0, |slot| slot.calls.len());
         let fits = self.queue.len() < LINK_QUEUE_BYTES_MAX && self.sessions.kept < LINK_UNANSWERED_BYTES_MAX;
         self.loss.is_some() || (fits && calls < SESSION_REQUESTS_MAX)
@@ -348,11 +352,11 @@ impl State {
             return Err(ClientError::Limit { what: "bytes of one request", value: length, limit });
         }
         let Some(slot) = self.sessions.slot(request.session) else {
-            return Err(ClientError::UnexpectedReply("the end of the session"));
+            return Err(ClientError::SessionEnded);
         };
         let sequence = slot.next_sequence()?;
         self.scratch.reserve(frame::HEADER_BYTES + length);
-        frame::encode(&mut self.scratch, request.session, sequence, request.kind as u16, |out| {
+        frame::encode(&mut self.scratch, request.session.number, sequence, request.kind as u16, |out| {
             request.body.encode_raw(out);
         });
         let wire = self.scratch.split().freeze();
@@ -372,21 +376,21 @@ impl State {
         Ok(sequence)
     }
 
-    fn enqueue_unawaited<M: prost::Message>(&mut self, session: u32, kind: Kind, body: &M) {
+    fn enqueue_unawaited<M: prost::Message>(&mut self, session: SessionRef, kind: Kind, body: &M) {
         let request = Request { session, kind, body, cursor: 0, unawaited: true };
         if let Err(error) = self.enqueue(&request) {
-            tracing::debug!(session, %error, "could not queue a {kind:?}");
+            tracing::debug!(session = session.number, %error, "could not queue a {kind:?}");
         }
     }
 
-    fn push_cancel(&mut self, session: u32, sequence: u64) {
+    fn push_cancel(&mut self, session: SessionRef, sequence: u64) {
         let body = message::Cancel { sequence };
-        frame::encode(&mut self.queue, session, 0, Kind::Cancel as u16, |out| {
+        frame::encode(&mut self.queue, session.number, 0, Kind::Cancel as u16, |out| {
             prost::Message::encode_raw(&body, out)
         });
     }
 
-    fn follow_up(&mut self, session: u32, done: &Delivered) {
+    fn follow_up(&mut self, session: SessionRef, done: &Delivered) {
         if let Some(cursor) = done.close_cursor {
             self.enqueue_unawaited(session, Kind::CloseCursor, &message::CloseCursor { cursor });
         }

@@ -13,7 +13,7 @@ use crate::error::ClientError;
 use crate::limits::OUTCOME_WINDOW_BLOCKS_MAX;
 use crate::link::{Link, Request};
 use crate::outcome::{BatchOutcome, Outcome};
-use crate::sessions::Reply;
+use crate::sessions::{Reply, SessionRef};
 use crate::statement::{Statement, pack};
 
 /// A session. Its requests are numbered in the order of their sending, run in that order, and
@@ -21,7 +21,7 @@ use crate::statement::{Statement, pack};
 /// transaction is rolled back.
 pub struct Session {
     link: Arc<Link>,
-    number: u32,
+    reference: SessionRef,
     engine: String,
     last_statement: AtomicU64,
 }
@@ -45,22 +45,22 @@ impl InFlight {
 #[derive(Clone)]
 pub struct CancelHandle {
     link: Arc<Link>,
-    number: u32,
+    reference: SessionRef,
 }
 
 impl CancelHandle {
     /// Interrupts the last unanswered request of the session, if there is one.
     pub fn cancel(&self) {
-        if let Some(sequence) = self.link.under_way(self.number) {
-            self.link.cancel(self.number, sequence);
+        if let Some(sequence) = self.link.under_way(self.reference) {
+            self.link.cancel(self.reference, sequence);
         }
     }
 }
 
 impl Session {
-    pub(crate) fn new(link: Arc<Link>, number: u32, engine: String) -> Self {
+    pub(crate) fn new(link: Arc<Link>, reference: SessionRef, engine: String) -> Self {
         link.hold();
-        Self { link, number, engine, last_statement: AtomicU64::new(0) }
+        Self { link, reference, engine, last_statement: AtomicU64::new(0) }
     }
 
     /// What the engine gives as its version ("SQLite 3.51.0").
@@ -89,7 +89,7 @@ impl Session {
         let body = message::Describe { statement: id, text: Some(sql.to_owned()) };
         match self.send(Kind::Describe, &body, 0)?.reply().await? {
             Reply::Described(described) => {
-                Ok(Statement::new(Arc::clone(&self.link), self.number, id, sql.to_owned(), described))
+                Ok(Statement::new(Arc::clone(&self.link), self.reference, id, sql.to_owned(), described))
             }
             other => Err(ClientError::UnexpectedReply(other.name())),
         }
@@ -148,14 +148,14 @@ impl Session {
         let mut body =
             message::Batch { statement: statement.id(), text: None, parameters: rows.finish(), atomic };
         let mut pending = self.send(Kind::Batch, &body, 0)?;
-        let (link, number, text) = (Arc::clone(&self.link), self.number, statement.clone());
+        let (link, reference, text) = (Arc::clone(&self.link), self.reference, statement.clone());
         Ok(async move {
             loop {
                 match pending.reply().await? {
                     Reply::Batch(result) => return Ok(BatchOutcome::from(result)),
                     Reply::TextWanted if body.text.is_none() => {
                         body.text = Some(text.text().to_owned());
-                        pending = Pending::send(&link, Request::awaited(number, Kind::Batch, &body, 0))?;
+                        pending = Pending::send(&link, Request::awaited(reference, Kind::Batch, &body, 0))?;
                     }
                     other => return Err(ClientError::UnexpectedReply(other.name())),
                 }
@@ -197,7 +197,7 @@ impl Session {
 
     /// What interrupts this session.
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle { link: Arc::clone(&self.link), number: self.number }
+        CancelHandle { link: Arc::clone(&self.link), reference: self.reference }
     }
 
     /// Ends the session and waits until the service has; an open transaction is rolled back.
@@ -213,18 +213,18 @@ impl Session {
     }
 
     async fn room(&self) {
-        self.link.room(self.number).await;
+        self.link.room(self.reference).await;
     }
 
     fn own(&self, statement: &Statement) -> Result<(), ClientError> {
-        if statement.session() == self.number {
+        if statement.session() == self.reference {
             return Ok(());
         }
         Err(ClientError::UnexpectedReply("nothing: the statement belongs to another session"))
     }
 
     fn send<M: prost::Message>(&self, kind: Kind, body: &M, cursor: u64) -> Result<Pending, ClientError> {
-        Pending::send(&self.link, Request::awaited(self.number, kind, body, cursor))
+        Pending::send(&self.link, Request::awaited(self.reference, kind, body, cursor))
     }
 
     fn start_text(
@@ -243,7 +243,7 @@ impl Session {
             blocks,
             describe: true,
         };
-        Execution::start(&self.link, self.number, body, None)
+        Execution::start(&self.link, self.reference, body, None)
     }
 
     fn start_prepared(
@@ -262,13 +262,13 @@ impl Session {
             blocks,
             describe: false,
         };
-        Execution::start(&self.link, self.number, body, Some(statement.clone()))
+        Execution::start(&self.link, self.reference, body, Some(statement.clone()))
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.link.close_session(self.number);
+        self.link.close_session(self.reference);
         self.link.release();
     }
 }
@@ -294,7 +294,7 @@ fn checked(parameters: &[Value]) -> Result<bytes::Bytes, ClientError> {
 /// One Execute and the Fetches that belong to it.
 pub(crate) struct Execution {
     link: Arc<Link>,
-    number: u32,
+    reference: SessionRef,
     pending: Pending,
     body: message::Execute,
     statement: Option<Statement>,
@@ -304,17 +304,17 @@ pub(crate) struct Execution {
 impl Execution {
     fn start(
         link: &Arc<Link>,
-        number: u32,
+        reference: SessionRef,
         mut body: message::Execute,
         statement: Option<Statement>,
     ) -> Result<Self, ClientError> {
-        let pending = Pending::send(link, Request::awaited(number, Kind::Execute, &body, 0))?;
+        let pending = Pending::send(link, Request::awaited(reference, Kind::Execute, &body, 0))?;
         if statement.is_none() {
             // The text is in the kept request; the body is only wanted again by its numbers.
             body.text = None;
         }
         let cursor = pending.sequence();
-        Ok(Self { link: Arc::clone(link), number, pending, body, statement, cursor })
+        Ok(Self { link: Arc::clone(link), reference, pending, body, statement, cursor })
     }
 
     /// The statement it runs, unless it was given as text.
@@ -339,8 +339,8 @@ impl Execution {
                 (Reply::Result(result), _) => return Ok(result),
                 (Reply::TextWanted, Some(statement)) if self.body.text.is_none() => {
                     self.body.text = Some(statement.text().to_owned());
-                    self.link.room(self.number).await;
-                    let request = Request::awaited(self.number, Kind::Execute, &self.body, 0);
+                    self.link.room(self.reference).await;
+                    let request = Request::awaited(self.reference, Kind::Execute, &self.body, 0);
                     self.pending = Pending::send(&self.link, request)?;
                     self.cursor = self.pending.sequence();
                 }
@@ -351,18 +351,19 @@ impl Execution {
 
     /// Asks for more of a suspended result.
     pub(crate) async fn fetch(&mut self, rows: u64, blocks: u32) -> Result<(), ClientError> {
-        self.link.room(self.number).await;
+        self.link.room(self.reference).await;
         let body = message::Fetch { cursor: self.cursor, rows, blocks };
         self.pending =
-            Pending::send(&self.link, Request::awaited(self.number, Kind::Fetch, &body, self.cursor))?;
+            Pending::send(&self.link, Request::awaited(self.reference, Kind::Fetch, &body, self.cursor))?;
         Ok(())
     }
 
     /// Closes a suspended result and waits until it is.
     pub(crate) async fn close(&mut self) -> Result<(), ClientError> {
-        self.link.room(self.number).await;
+        self.link.room(self.reference).await;
         let body = message::CloseCursor { cursor: self.cursor };
-        self.pending = Pending::send(&self.link, Request::awaited(self.number, Kind::CloseCursor, &body, 0))?;
+        self.pending =
+            Pending::send(&self.link, Request::awaited(self.reference, Kind::CloseCursor, &body, 0))?;
         match self.pending.reply().await? {
             Reply::Closed => Ok(()),
             other => Err(ClientError::UnexpectedReply(other.name())),
@@ -373,7 +374,7 @@ impl Execution {
     pub(crate) fn close_unawaited(&self) {
         let body = message::CloseCursor { cursor: self.cursor };
         let request = Request {
-            session: self.number,
+            session: self.reference,
             kind: Kind::CloseCursor,
             body: &body,
             cursor: 0,

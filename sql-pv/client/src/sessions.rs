@@ -70,9 +70,24 @@ pub(crate) struct Identity {
     pub(crate) epoch: u64,
 }
 
+/// A session, told apart from those that had its number before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionRef {
+    /// Its number on the link.
+    pub(crate) number: u32,
+    /// How many sessions the link had before it.
+    generation: u64,
+}
+
+impl SessionRef {
+    /// The link itself.
+    pub(crate) const LINK: SessionRef = SessionRef { number: 0, generation: 0 };
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     in_use: bool,
+    generation: u64,
     last_sequence: u64,
     pub(crate) calls: VecDeque<Call>,
     pub(crate) identity: Option<Identity>,
@@ -103,10 +118,21 @@ impl Slot {
 pub(crate) struct Sessions {
     slots: Vec<Slot>,
     vacant: Vec<u32>,
+    allotted: u64,
     /// Calls somebody waits for.
     pub(crate) in_flight: usize,
     /// Bytes of the requests that are kept because they are unanswered.
     pub(crate) kept: usize,
+}
+
+/// What there is of a call's replies.
+pub(crate) enum Taken {
+    /// The next one.
+    Reply(Reply),
+    /// It has not come; the waker will be woken.
+    NotYet,
+    /// The session has ended, and the call with it.
+    Gone,
 }
 
 /// What the reader has to do after it delivered a reply.
@@ -126,13 +152,14 @@ impl Sessions {
         Self {
             slots: vec![Slot { in_use: true, ..Slot::default() }],
             vacant: Vec::new(),
+            allotted: 0,
             in_flight: 0,
             kept: 0,
         }
     }
 
     /// A number for a new session.
-    pub(crate) fn allot(&mut self) -> Result<u32, ClientError> {
+    pub(crate) fn allot(&mut self) -> Result<SessionRef, ClientError> {
         let number = match self.vacant.pop() {
             Some(number) => number,
             None if self.slots.len() > SQL_LINK_SESSIONS_MAX => {
@@ -144,23 +171,38 @@ impl Sessions {
                 (self.slots.len() - 1) as u32
             }
         };
-        self.slots[number as usize] = Slot { in_use: true, ..Slot::default() };
-        Ok(number)
+        self.allotted += 1;
+        let generation = self.allotted;
+        self.slots[number as usize] = Slot { in_use: true, generation, ..Slot::default() };
+        Ok(SessionRef { number, generation })
     }
 
-    pub(crate) fn slot(&mut self, session: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(session as usize).filter(|slot| slot.in_use)
+    /// The state of a session, if that has not ended.
+    pub(crate) fn slot(&mut self, session: SessionRef) -> Option<&mut Slot> {
+        self.by_number(session.number).filter(|slot| slot.generation == session.generation)
+    }
+
+    /// The state of the session that has this number now.
+    fn by_number(&mut self, number: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(number as usize).filter(|slot| slot.in_use)
+    }
+
+    /// The session that has this number now.
+    pub(crate) fn current(&mut self, number: u32) -> Option<SessionRef> {
+        self.by_number(number).map(|slot| SessionRef { number, generation: slot.generation })
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.slots.iter_mut().filter(|slot| slot.in_use)
     }
 
-    fn vacate(&mut self, session: u32) {
-        if session == 0 {
+    /// The session has ended; who still waits for it is woken to be told.
+    fn vacate(&mut self, session: SessionRef) {
+        if session == SessionRef::LINK {
             return;
         }
         if let Some(slot) = self.slot(session) {
+            slot.calls.iter_mut().filter_map(|call| call.waker.take()).for_each(Waker::wake);
             let unanswered = slot.calls.iter().filter(|call| !call.ended);
             let (awaited, kept) = unanswered.fold((0, 0), |(awaited, kept), call| {
                 (awaited + usize::from(!call.abandoned), kept + call.request.len())
@@ -168,13 +210,13 @@ impl Sessions {
             *slot = Slot::default();
             self.in_flight -= awaited;
             self.kept -= kept;
-            self.vacant.push(session);
+            self.vacant.push(session.number);
         }
     }
 
     /// Hands a reply to its call. `None` if no such call is under way, which a correct service never
     /// lets happen.
-    pub(crate) fn deliver(&mut self, session: u32, sequence: u64, reply: Reply) -> Option<Delivered> {
+    pub(crate) fn deliver(&mut self, session: SessionRef, sequence: u64, reply: Reply) -> Option<Delivered> {
         let slot = self.slot(session)?;
         let at = slot.position(sequence)?;
         let call = &mut slot.calls[at];
@@ -209,16 +251,16 @@ impl Sessions {
     }
 
     /// Takes the next reply of a call; the call is forgotten with its last one.
-    pub(crate) fn take(&mut self, session: u32, sequence: u64, waker: &Waker) -> Option<Reply> {
-        let slot = self.slot(session)?;
-        let at = slot.position(sequence)?;
+    pub(crate) fn take(&mut self, session: SessionRef, sequence: u64, waker: &Waker) -> Taken {
+        let Some(slot) = self.slot(session) else { return Taken::Gone };
+        let Some(at) = slot.position(sequence) else { return Taken::Gone };
         let call = &mut slot.calls[at];
         let Some(reply) = call.replies.pop_front() else {
             match &mut call.waker {
                 Some(known) => known.clone_from(waker),
                 none => *none = Some(waker.clone()),
             }
-            return None;
+            return Taken::NotYet;
         };
         if call.ended && call.replies.is_empty() {
             let kind = call.kind;
@@ -227,11 +269,11 @@ impl Sessions {
                 self.vacate(session);
             }
         }
-        Some(reply)
+        Taken::Reply(reply)
     }
 
     /// Nobody waits for a call any more. Says what must be closed because of it.
-    pub(crate) fn abandon(&mut self, session: u32, sequence: u64) -> Delivered {
+    pub(crate) fn abandon(&mut self, session: SessionRef, sequence: u64) -> Delivered {
         let mut done = Delivered::default();
         let Some(slot) = self.slot(session) else { return done };
         let Some(at) = slot.position(sequence) else { return done };

@@ -7,6 +7,7 @@ use vamos_sql_protocol::message::{self, Column};
 use vamos_sql_protocol::{BlockBuilder, Value};
 
 use crate::link::Link;
+use crate::sessions::SessionRef;
 
 /// A statement the service knows by id. Clones share it; with the last one the service is told to
 /// forget the id, together with the session's next request.
@@ -17,7 +18,7 @@ pub struct Statement {
 
 struct Prepared {
     link: Arc<Link>,
-    session: u32,
+    session: SessionRef,
     id: u64,
     text: String,
     columns: Arc<[Column]>,
@@ -27,7 +28,7 @@ struct Prepared {
 impl Statement {
     pub(crate) fn new(
         link: Arc<Link>,
-        session: u32,
+        session: SessionRef,
         id: u64,
         text: String,
         mut described: message::Described,
@@ -70,7 +71,7 @@ impl Statement {
         self.prepared.id
     }
 
-    pub(crate) fn session(&self) -> u32 {
+    pub(crate) fn session(&self) -> SessionRef {
         self.prepared.session
     }
 }
