@@ -9,6 +9,7 @@ mod guest;
 mod idle;
 mod inprocess;
 mod limits;
+mod placement;
 mod platform;
 mod postgres;
 mod process;
@@ -27,10 +28,12 @@ use clap::Parser;
 use crate::echo::Echo;
 use crate::guest::{Guest, Loader, Reader};
 use crate::inprocess::InProcess;
+use crate::placement::Cpus;
 use crate::platform::Platform;
 use crate::postgres::Postgres;
+use crate::process::Pid;
 use crate::report::{Report, Target};
-use crate::rounds::{PostgresReaders, SESSIONS, Samples, Slices, Variants};
+use crate::rounds::{PostgresReaders, SESSIONS, Samples, Slice, Slices, Variants};
 use crate::statistics::Estimate;
 use crate::workload::{CREATE_ITEM, INSERT_ITEM, ITEMS, Item, Keys, SELECT_ITEM};
 
@@ -50,6 +53,9 @@ struct Arguments {
     /// Rounds to run [default: 61, or 15 with --quick]
     #[arg(long)]
     rounds: Option<usize>,
+    /// Run only these slices, for a profiler to look at; ratios of what is left out are left out
+    #[arg(long, value_enum)]
+    only: Vec<Slice>,
     /// Directory for databases; its file system is what the load is measured on [default: the system's]
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -58,7 +64,14 @@ struct Arguments {
     polling_us: u64,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("bench-channel: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     if std::env::args().nth(1).as_deref() == Some(echo::ARGUMENT) {
         return echo::far_end().map(|()| ExitCode::SUCCESS);
     }
@@ -121,7 +134,12 @@ async fn interleaved(arguments: &Arguments, vamosd: &Path, directory: &Path) -> 
     for _ in 0..SESSIONS {
         sessions.push(Reader::new(guest.session().await?).await?);
     }
+    let cpus = Cpus::of_this_process()?;
+    if !cpus.can_be_apart() {
+        eprintln!("bench-channel: only one CPU: both ends of every round trip share it");
+    }
     let mut variants = Variants {
+        cpus,
         echo: Echo::start()?,
         inprocess: InProcess::new(&directory.join("inprocess.db"))?,
         reader: Reader::new(guest.session().await?).await?,
@@ -133,7 +151,7 @@ async fn interleaved(arguments: &Arguments, vamosd: &Path, directory: &Path) -> 
     let slices = Slices { requests: 200, concurrent: Duration::from_millis(150), transactions: 10 };
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 15 } else { 61 });
     // One round before the count: caches, plans and files at their size.
-    rounds::run(&mut variants, &platform, slices, false, &mut Samples::default())
+    rounds::run(&mut variants, &platform, slices, &arguments.only, &mut Samples::default())
         .await
         .context(platform.log())?;
     let mut samples = Samples::default();
@@ -141,8 +159,10 @@ async fn interleaved(arguments: &Arguments, vamosd: &Path, directory: &Path) -> 
         if round % 10 == 0 {
             eprintln!("bench-channel: round {round} of {rounds}");
         }
-        rounds::run(&mut variants, &platform, slices, round % 2 == 1, &mut samples).await?;
+        rounds::run(&mut variants, &platform, slices, &arguments.only, &mut samples).await?;
     }
+    drop(variants);
+    platform.stop().await;
     Ok(samples)
 }
 
@@ -158,14 +178,19 @@ async fn postgres(directory: &Path) -> anyhow::Result<(Option<Postgres>, Option<
             .await
             .context("fill PostgreSQL")?;
     }
-    client.batch_execute("COMMIT; VACUUM ANALYZE item").await.context("settle PostgreSQL")?;
+    client.batch_execute("COMMIT").await.context("commit to PostgreSQL")?;
+    client.batch_execute("VACUUM ANALYZE item").await.context("settle PostgreSQL")?;
     let mut readers = Vec::with_capacity(SESSIONS);
     for _ in 0..SESSIONS {
         let client = server.connect().await?;
         let select = client.prepare(SELECT_ITEM).await.context("prepare for PostgreSQL")?;
         readers.push((client, select));
     }
-    Ok((Some(server), Some(PostgresReaders { readers, keys: Keys::default() })))
+    let (first, _) = readers.first().context("have a connection")?;
+    let row =
+        first.query_one("SELECT pg_backend_pid()", &[]).await.context("ask for PostgreSQL's process")?;
+    let first = Pid(u32::try_from(row.try_get::<_, i32>(0)?).context("read a process id")?);
+    Ok((Some(server), Some(PostgresReaders { first, readers, keys: Keys::default() })))
 }
 
 fn summarise(samples: &Samples, report: &mut Report) {
@@ -173,6 +198,10 @@ fn summarise(samples: &Samples, report: &mut Report) {
     report.add("ping_vs_socket", Estimate::of_ratio(&s.ping, &s.socket), "ratio", Some(Target::AtMost(1.5)));
     report.add("ping", Estimate::of(&s.ping), "us", None);
     report.add("socket", Estimate::of(&s.socket), "us", None);
+    let together = Estimate::of_ratio(&s.ping_together, &s.socket_together);
+    report.add("ping_vs_socket_one_cpu", together, "ratio", None);
+    report.add("ping_one_cpu", Estimate::of(&s.ping_together), "us", None);
+    report.add("socket_one_cpu", Estimate::of(&s.socket_together), "us", None);
     let select_vs_postgres = Estimate::of_ratio(&s.select, &s.select_postgres);
     report.add("select_vs_postgres", select_vs_postgres, "ratio", Some(Target::AtMost(0.9)));
     report.add("select_vs_inprocess", Estimate::of_ratio(&s.select, &s.select_inprocess), "ratio", None);

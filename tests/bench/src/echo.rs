@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::process::Pid;
+
 /// Argument that makes this program the far end.
 pub const ARGUMENT: &str = "--echo-on-stdin";
 
@@ -32,6 +34,11 @@ impl Echo {
             .spawn()
             .context("start the far end of the ping-pong")?;
         Ok(Self { socket, far })
+    }
+
+    /// The process at the far end.
+    pub fn far(&self) -> Pid {
+        Pid(self.far.id())
     }
 
     /// Round trips of `bytes` each way, one after the other.

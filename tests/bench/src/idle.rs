@@ -50,6 +50,8 @@ pub async fn measure(vamosd: &Path, directory: &Path, attachments: usize) -> any
             tokio::time::sleep(Duration::from_millis(300)).await;
             pss_mib.push(platform.cell_pss()? as f64 / f64::from(1 << 20));
         }
+        drop((session, guest));
+        platform.stop().await;
         return Ok(Idle { pss_mib, attach_ms });
     }
     Ok(Idle { pss_mib: Vec::new(), attach_ms })

@@ -124,6 +124,21 @@ impl Platform {
         Ok(Transitions { kicks: count("kicks_received")?, calls: count("calls_sent")? })
     }
 
+    /// Ends it in order, once the tasks of its guests have had the time to let go of their devices.
+    pub async fn stop(mut self) {
+        self.terminate();
+        let deadline = Instant::now() + PLATFORM_EXIT_MAX;
+        while Instant::now() < deadline && matches!(self.vamosd.try_wait(), Ok(None)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn terminate(&self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.vamosd.id() as i32) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
     fn wait_ready(&mut self) -> anyhow::Result<()> {
         let stdout = self.vamosd.stdout.take().context("take vamosd's standard output")?;
         let (said, hear) = mpsc::channel();
@@ -149,14 +164,13 @@ impl Platform {
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.vamosd.id() as i32) {
-            let _ = kill_process(pid, Signal::TERM);
+        if !matches!(self.vamosd.try_wait(), Ok(None)) {
+            return;
         }
+        // Not stopped in order: an error is on its way out. A drained vamosd ends its cells.
+        self.terminate();
         let deadline = Instant::now() + PLATFORM_EXIT_MAX;
-        while Instant::now() < deadline {
-            if matches!(self.vamosd.try_wait(), Ok(Some(_))) {
-                return;
-            }
+        while Instant::now() < deadline && matches!(self.vamosd.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(10));
         }
         let _ = self.vamosd.kill();

@@ -20,15 +20,25 @@ impl Pid {
     /// # Errors
     /// If the process is gone.
     pub fn cpu(self) -> anyhow::Result<Duration> {
-        let tasks = self.path("task");
         let mut total = 0;
-        for task in std::fs::read_dir(&tasks).with_context(|| format!("list {}", tasks.display()))? {
-            let path = task.context("list threads")?.path().join("schedstat");
+        for thread in self.threads()? {
             // A thread may end between being listed and being read.
-            let Ok(text) = std::fs::read_to_string(path) else { continue };
+            let Ok(text) = std::fs::read_to_string(self.path(&format!("task/{thread}/schedstat"))) else {
+                continue;
+            };
             total += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(total))
+    }
+
+    /// Its living threads.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn threads(self) -> anyhow::Result<Vec<i32>> {
+        let tasks = self.path("task");
+        let listed = std::fs::read_dir(&tasks).with_context(|| format!("list {}", tasks.display()))?;
+        Ok(listed.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect())
     }
 
     /// Memory in its proportional share of pages, bytes (`smaps_rollup`).

@@ -4,11 +4,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::ValueEnum;
 use tokio_postgres::Statement as PostgresStatement;
 
 use crate::echo::Echo;
 use crate::guest::{Guest, Loader, Reader, selects_at_once};
 use crate::inprocess::InProcess;
+use crate::placement::{Cpus, Placement};
 use crate::platform::Platform;
 use crate::process::Pid;
 use crate::statistics::Estimate;
@@ -30,6 +32,8 @@ pub struct Slices {
 
 /// Everything that takes part.
 pub struct Variants {
+    /// Where its ends may run.
+    pub cpus: Cpus,
     /// Two processes and a socket.
     pub echo: Echo,
     /// SQLite in this process.
@@ -48,6 +52,8 @@ pub struct Variants {
 
 /// Connections to PostgreSQL that read by key.
 pub struct PostgresReaders {
+    /// The process behind the first connection.
+    pub first: Pid,
     /// The connections, each with its prepared SELECT; the first is the single session.
     pub readers: Vec<(tokio_postgres::Client, PostgresStatement)>,
     /// The keys it reads.
@@ -57,10 +63,16 @@ pub struct PostgresReaders {
 /// What the rounds found, a sample a round; times in microseconds.
 #[derive(Debug, Default)]
 pub struct Samples {
+    /// Rounds so far.
+    pub rounds: usize,
     /// Socket ping-pong.
     pub socket: Vec<f64>,
     /// SQL ping.
     pub ping: Vec<f64>,
+    /// Socket ping-pong, both ends on one CPU.
+    pub socket_together: Vec<f64>,
+    /// SQL ping, both ends on one CPU.
+    pub ping_together: Vec<f64>,
     /// Point SELECT over the link.
     pub select: Vec<f64>,
     /// The same in this process.
@@ -86,23 +98,38 @@ pub struct Samples {
 }
 
 /// The slices of a round.
-#[derive(Debug, Clone, Copy)]
-enum Slice {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Slice {
+    /// Socket ping-pong.
     Socket,
+    /// SQL ping.
     Ping,
+    /// Socket ping-pong, both ends on one CPU.
+    SocketTogether,
+    /// SQL ping, both ends on one CPU.
+    PingTogether,
+    /// Point SELECT over the link.
     Select,
+    /// The same in this process.
     SelectInProcess,
+    /// The same over PostgreSQL's socket.
     SelectPostgres,
+    /// Many sessions of the link at once.
     Concurrent,
+    /// Many connections to PostgreSQL at once.
     ConcurrentPostgres,
+    /// Load over the link.
     Load,
+    /// Load in this process.
     LoadInProcess,
 }
 
 /// Compared slices are next to each other.
-const ORDER: [Slice; 9] = [
+const ORDER: [Slice; 11] = [
     Slice::Socket,
     Slice::Ping,
+    Slice::SocketTogether,
+    Slice::PingTogether,
     Slice::Select,
     Slice::SelectPostgres,
     Slice::SelectInProcess,
@@ -112,7 +139,7 @@ const ORDER: [Slice; 9] = [
     Slice::LoadInProcess,
 ];
 
-/// Runs one round, forwards or backwards, and adds its samples.
+/// Runs one round, or `only` some of its slices, and adds its samples.
 ///
 /// # Errors
 /// The first error of any variant: a figure from a broken run is worth nothing.
@@ -120,14 +147,16 @@ pub async fn run(
     variants: &mut Variants,
     platform: &Platform,
     slices: Slices,
-    backwards: bool,
+    only: &[Slice],
     samples: &mut Samples,
 ) -> anyhow::Result<()> {
+    // Forwards, then backwards: no slice always has the same predecessor.
     let mut order = ORDER;
-    if backwards {
+    if samples.rounds % 2 == 1 {
         order.reverse();
     }
-    for slice in order {
+    samples.rounds += 1;
+    for slice in order.into_iter().filter(|slice| only.is_empty() || only.contains(slice)) {
         one(slice, variants, platform, slices, samples)
             .await
             .with_context(|| format!("run the slice {slice:?}"))?;
@@ -143,13 +172,14 @@ async fn one(
     samples: &mut Samples,
 ) -> anyhow::Result<()> {
     let rows = (slices.transactions * ROWS_PER_TRANSACTION) as f64;
+    slice.place(variants, platform)?;
     match slice {
-        // A ping's frame is a header and nothing else, both ways.
-        Slice::Socket => {
-            let trips = variants.echo.round_trips(slices.requests, vamos_proto::frame::HEADER_BYTES)?;
-            samples.socket.push(microseconds(&trips));
-        }
+        Slice::Socket => samples.socket.push(socket(variants, slices.requests)?),
+        Slice::SocketTogether => samples.socket_together.push(socket(variants, slices.requests)?),
         Slice::Ping => samples.ping.push(microseconds(&variants.guest.pings(slices.requests).await?)),
+        Slice::PingTogether => {
+            samples.ping_together.push(microseconds(&variants.guest.pings(slices.requests).await?))
+        }
         Slice::Select => {
             let before = platform.cell_cpu()?;
             samples.select.push(microseconds(&variants.reader.selects(slices.requests).await?));
@@ -180,6 +210,26 @@ async fn one(
         }
     }
     Ok(())
+}
+
+impl Slice {
+    /// Puts the two ends of a round trip where they belong, and throughput wherever it likes.
+    fn place(self, variants: &Variants, platform: &Platform) -> anyhow::Result<()> {
+        let placement = match self {
+            Slice::Socket | Slice::Ping | Slice::Select | Slice::SelectPostgres => Placement::Apart,
+            Slice::SocketTogether | Slice::PingTogether => Placement::Together,
+            _ => Placement::Free,
+        };
+        let mut far = platform.cell()?;
+        far.push(variants.echo.far());
+        far.extend(variants.postgres.iter().map(|postgres| postgres.first));
+        variants.cpus.place(placement, &far)
+    }
+}
+
+/// A ping's frame is a header and nothing else, both ways.
+fn socket(variants: &mut Variants, count: usize) -> anyhow::Result<f64> {
+    Ok(microseconds(&variants.echo.round_trips(count, vamos_proto::frame::HEADER_BYTES)?))
 }
 
 async fn concurrent(
