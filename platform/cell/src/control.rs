@@ -116,7 +116,8 @@ mod tests {
         let (mut vamosd, cell) = BlockingStream::pair().unwrap();
         let mut control = Control::new(cell).unwrap();
         let attach = wire(to_cell::Message::Attach(Attach { attachment: 7 }));
-        passing::send(&vamosd, &attach[..1], &[vamosd.as_fd()]).unwrap();
+        let passed = std::fs::File::open("/dev/null").unwrap();
+        passing::send(&vamosd, &attach[..1], &[passed.as_fd()]).unwrap();
         vamosd.write_all(&attach[1..]).unwrap();
         vamosd.write_all(&wire(to_cell::Message::Drain(Drain { deadline_ms: 5 }))).unwrap();
         let (message, fd) = control.receive().await.unwrap().unwrap();

@@ -51,6 +51,7 @@ fn engine_config(binding: &Binding) -> SqliteConfig {
             policy.idle_in_transaction_timeout_ms,
             default.idle_in_transaction_max,
         ),
+        read_only: policy.read_only,
         give_up: GiveUp::new(|reason| {
             // A thread that cannot be interrupted would hold its statement, and the lane behind it, for ever;
             // vamosd starts the next cell, and nothing acknowledged is lost.
@@ -106,7 +107,7 @@ mod tests {
         let engine = engine_config(&binding);
         assert_eq!(engine.statement_deadline, Duration::from_millis(7));
         assert_eq!(engine.idle_in_transaction_max, SqliteConfig::default().idle_in_transaction_max);
-        assert_eq!(engine.database_bytes_max, 1 << 20);
+        assert_eq!((engine.database_bytes_max, engine.read_only), (1 << 20, true));
         let service = service_config(&binding);
         assert_eq!((service.sessions_max, service.operations_per_second), (3, Some(9)));
         assert_eq!(service_config(&Binding::default()).operations_per_second, None);

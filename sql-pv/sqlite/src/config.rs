@@ -33,6 +33,8 @@ impl fmt::Debug for GiveUp {
 pub struct SqliteConfig {
     /// Largest database file, bytes; a write beyond it fails with SQLSTATE 53100.
     pub database_bytes_max: u64,
+    /// Refuse every statement that writes; SQLSTATE 25006.
+    pub read_only: bool,
     /// A statement's time, waiting included; SQLSTATE 57014.
     pub statement_deadline: Duration,
     /// How long a transaction or an open cursor may be left alone; SQLSTATE 25P03.
@@ -53,6 +55,7 @@ impl Default for SqliteConfig {
     fn default() -> Self {
         Self {
             database_bytes_max: limits::DATABASE_BYTES_MAX,
+            read_only: false,
             statement_deadline: limits::STATEMENT_DEADLINE,
             idle_in_transaction_max: limits::IDLE_IN_TRANSACTION_MAX,
             watchdog_grace: limits::WATCHDOG_GRACE,

@@ -29,17 +29,25 @@ pub(crate) enum Role {
     Inline,
 }
 
-/// Settings a session may choose (PRAGMA).
+/// Settings a session may choose (PRAGMA), and the one the operator has chosen for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) foreign_keys: bool,
     pub(crate) recursive_triggers: bool,
     pub(crate) query_only: bool,
+    /// The operator's word: no session may write, whatever it chooses.
+    pub(crate) read_only: bool,
+}
+
+impl Settings {
+    fn refuses_writes(self) -> bool {
+        self.query_only || self.read_only
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { foreign_keys: true, recursive_triggers: false, query_only: false }
+        Self { foreign_keys: true, recursive_triggers: false, query_only: false, read_only: false }
     }
 }
 
@@ -114,8 +122,8 @@ impl Conn {
         if settings.recursive_triggers != applied.recursive_triggers {
             switch("recursive_triggers", settings.recursive_triggers)?;
         }
-        if settings.query_only != applied.query_only {
-            switch("query_only", settings.query_only)?;
+        if settings.refuses_writes() != applied.refuses_writes() {
+            switch("query_only", settings.refuses_writes())?;
         }
         self.applied.set(settings);
         Ok(())

@@ -152,6 +152,15 @@ fn session(name: &str, value: Option<&str>, settings: &mut Settings, open: bool)
     let (setting, title) = match name {
         "foreign_keys" => (&mut settings.foreign_keys, "foreign_keys"),
         "recursive_triggers" => (&mut settings.recursive_triggers, "recursive_triggers"),
+        "query_only" if settings.read_only => {
+            return match value {
+                Some(value) if !is_on(value) => {
+                    Course::Refuse("PRAGMA query_only: the binding is read-only".to_owned())
+                }
+                Some(_) => Course::Answer(Vec::new(), None),
+                None => Course::Answer(vec!["query_only"], Some(vec![ValueRef::Integer(1)])),
+            };
+        }
         "query_only" => (&mut settings.query_only, "query_only"),
         _ => {
             let main = [ValueRef::Integer(0), ValueRef::Text(b"main"), ValueRef::Text(b"")];

@@ -55,7 +55,9 @@ struct Call {
 
 impl SqliteSession {
     pub(crate) fn new(database: Arc<Database>) -> Self {
-        Self { shared: Arc::new(Shared { database, state: Mutex::default() }) }
+        let mut state = State::default();
+        state.settings.read_only = database.config.read_only;
+        Self { shared: Arc::new(Shared { database, state: Mutex::new(state) }) }
     }
 
     fn ticket(&self) -> Arc<Ticket> {

@@ -195,6 +195,11 @@ pub(crate) fn lost_transaction() -> SqlError {
         .hint("Say ROLLBACK, then repeat the transaction.")
 }
 
+/// A write where none is allowed.
+pub(crate) fn read_only() -> SqlError {
+    SqlError::new(READ_ONLY, "attempt to write a readonly database")
+}
+
 /// A cursor that is gone.
 pub(crate) fn no_cursor(cursor: u64) -> SqlError {
     let message =

@@ -415,6 +415,10 @@ fn vacuum(database: &Database, conn: &Conn, write: Write) -> bool {
 
 fn try_vacuum(database: &Database, conn: &Conn, write: &Write) -> Result<Outcome, SqlError> {
     let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+    // SQLite itself lets VACUUM pass where it refuses every other write.
+    if write.settings.read_only || write.settings.query_only {
+        return Err(sqlstate::read_only());
+    }
     let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
     let bytes: i64 = conn.db.query_row(size, [], |row| row.get(0)).map_err(failed)?;
     if bytes.unsigned_abs() > VACUUM_BYTES_MAX {

@@ -460,6 +460,34 @@ async fn t08_settings_never_leak_to_another_session() {
     }
 }
 
+#[tokio::test]
+async fn t08_what_the_operator_made_read_only_stays_so() {
+    let host = Host::start();
+    host.session().await.run("CREATE TABLE t (a)").await;
+    let volume = host.volume;
+    drop(host.service);
+    let engine = SqliteConfig { read_only: true, ..SqliteConfig::default() };
+    let engine = vamos_sqlite::SqliteEngine::open(volume.path(), "catalog", engine).unwrap();
+    let service = Arc::new(vamos_sql_server::SqlService::new(engine, SqlConfig::default()));
+    let host = Host { service, volume };
+    let mut client = host.session().await;
+    let writes = [
+        "INSERT INTO t VALUES (1)",
+        "CREATE TABLE u (a)",
+        "DROP TABLE t",
+        "PRAGMA user_version = 7",
+        "VACUUM",
+    ];
+    all_fail(&mut client, "25006", &writes).await;
+    assert_eq!(client.fails("PRAGMA query_only = OFF").await, "42501");
+    client.run("PRAGMA query_only = ON").await;
+    assert_eq!(client.rows("PRAGMA query_only").await, [[int(1)]]);
+    client.run("BEGIN").await;
+    assert_eq!(client.fails("DELETE FROM t").await, "25006");
+    client.run("ROLLBACK").await;
+    assert_eq!(client.rows("SELECT count(*) FROM t").await, [[int(0)]]);
+}
+
 /// Damaged files are answered with an error or with what can be read; never with a panic.
 #[tokio::test]
 async fn t10_damaged_databases() {

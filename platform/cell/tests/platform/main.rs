@@ -1,0 +1,9 @@
+//! The platform with real cells: vamosd's library starts vamos-cell behind every wall, process guests attach.
+//! Run as root, because that is who starts cells.
+
+mod front_ends;
+mod isolation;
+mod life;
+mod support;
+mod syscalls;
+mod volumes;

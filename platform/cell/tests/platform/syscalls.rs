@@ -1,0 +1,1 @@
+//! The list of system calls against what a working cell really asks for.
