@@ -4,7 +4,8 @@ SELECT o.oid AS oid, o.name AS relname, 2200 AS relnamespace, 0 AS reltype, 0 AS
   EXISTS (SELECT 1 FROM vamos_index AS i WHERE i.table_oid = o.oid) AS relhasindex, 0 AS relisshared,
   'p' AS relpersistence, CASE o.type WHEN 'table' THEN 'r' ELSE 'v' END AS relkind,
   (SELECT count(*) FROM pragma_table_xinfo(o.name)) AS relnatts, 0 AS relchecks, o.type = 'view' AS relhasrules,
-  EXISTS (SELECT 1 FROM vamos_object AS g WHERE g.type = 'trigger' AND g.tbl_name = o.name COLLATE NOCASE) AS relhastriggers,
+  EXISTS (SELECT 1 FROM vamos_object AS g WHERE g.type = 'trigger' AND g.tbl_name = o.name COLLATE NOCASE)
+    OR EXISTS (SELECT 1 FROM vamos_foreign_key AS f WHERE o.oid IN (f.table_oid, f.parent_oid)) AS relhastriggers,
   0 AS relhassubclass, 0 AS relrowsecurity, 0 AS relforcerowsecurity, 1 AS relispopulated,
   CASE o.type WHEN 'table' THEN 'd' ELSE 'n' END AS relreplident, 0 AS relispartition, 0 AS relrewrite,
   0 AS relfrozenxid, 0 AS relminmxid
