@@ -400,6 +400,11 @@ impl Connection {
         }
     }
 
+    /// Bytes received that have not been read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.received.len()
+    }
+
     /// Takes received bytes into `out`: how many, 0 at the end, `None` if there are none yet.
     pub(crate) fn read(&mut self, out: &mut [u8]) -> Result<Option<usize>, StreamError> {
         if !self.received.is_empty() || out.is_empty() {

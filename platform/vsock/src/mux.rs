@@ -452,6 +452,12 @@ impl Mux {
         Ok((slot, entry))
     }
 
+    /// Bytes received on a stream that its owner has not read.
+    pub(crate) fn unread_bytes(&self, StreamId(slot): StreamId) -> usize {
+        let entry = self.entries.get(slot).and_then(Option::as_ref);
+        entry.map_or(0, |entry| entry.connection.unread_bytes())
+    }
+
     fn reset_slot(&mut self, slot: usize) {
         let Some(entry) = self.entries[slot].as_mut() else { return };
         if entry.connection.state() == State::Established {

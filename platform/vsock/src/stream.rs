@@ -38,6 +38,12 @@ impl Mux {
         }
     }
 
+    /// How large a buffer [`Mux::poll_read`] can make use of now, at least 1: preparing more of it would be
+    /// work for nothing.
+    pub fn read_size(&self, id: StreamId) -> usize {
+        self.unread_bytes(id).max(1)
+    }
+
     /// Reads at least one byte; 0 at the end of the stream.
     ///
     /// # Errors

@@ -160,7 +160,7 @@ mod tests {
         let client = server.connect().await.expect("a connection");
         let row = client.query_one("SELECT 6 * 7", &[]).await.expect("an answer");
         assert_eq!(row.get::<_, i32>(0), 42);
-        let process = std::path::PathBuf::from(format!("/proc/{}", server.server.id()));
+        let process = PathBuf::from(format!("/proc/{}", server.server.id()));
         assert!(process.exists());
         drop(server);
         assert!(!process.exists());

@@ -38,7 +38,9 @@ impl Drop for ProcessStream {
 
 impl AsyncRead for ProcessStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = self.guest.shared.streams().poll_read(self.id, cx, buf.initialize_unfilled());
+        let mut streams = self.guest.shared.streams();
+        let size = streams.read_size(self.id).min(buf.remaining());
+        let polled = streams.poll_read(self.id, cx, buf.initialize_unfilled_to(size));
         polled.map(|outcome| Ok(outcome.map(|bytes| buf.advance(bytes))?))
     }
 }
