@@ -248,7 +248,7 @@ fn a09_a_kick_storm_on_empty_rings_costs_little() {
     while begin.elapsed() < Duration::from_secs(2) {
         guest.kick(TX);
         kicks += 1;
-        if kicks % 64 == 0 {
+        if kicks.is_multiple_of(64) {
             std::thread::yield_now();
         }
     }

@@ -6,6 +6,7 @@ pub mod raw;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vamos_device::{Acceptor, CounterSnapshot, Counters, Device, DeviceConfig, DeviceError, Polling};
@@ -110,26 +111,32 @@ impl Running {
     }
 
     /// CPU time the device's thread has used.
-    pub fn cpu_time(&self) -> std::time::Duration {
+    pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.number)).unwrap();
-        std::time::Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
     }
 
     /// Waits for the device to end; the front-end must have hung up.
     pub fn join(mut self) -> Result<(), DeviceError> {
-        self.thread.take().unwrap().join().expect("the device must not panic")
+        let thread = self.thread.take().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !thread.is_finished() {
+            assert!(Instant::now() < deadline, "the device does not end: somebody is still attached");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().expect("the device must not panic")
     }
 
     /// Waits until `condition` holds of the counters.
     pub fn wait_for(&self, what: &str, condition: impl Fn(&CounterSnapshot) -> bool) -> CounterSnapshot {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let counters = self.counters();
             if condition(&counters) {
                 return counters;
             }
-            assert!(std::time::Instant::now() < deadline, "{what} did not happen: {counters:?}");
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            assert!(Instant::now() < deadline, "{what} did not happen: {counters:?}");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -132,6 +132,11 @@ impl RawGuest {
 
     /// The same up to the memory table.
     pub fn attach_without_rings(socket: UnixStream) -> Self {
+        Self::attach_with_features(socket, u64::MAX)
+    }
+
+    /// The same with only those of the device's features that are in `wanted`.
+    pub fn attach_with_features(socket: UnixStream, wanted: u64) -> Self {
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let file = memfd(MEMORY_BYTES);
         let regions =
@@ -151,7 +156,7 @@ impl RawGuest {
         // REPLY_ACK, CONFIG and BACKEND_REQ: from now on every request is answered.
         guest.expect_ok(request::SET_PROTOCOL_FEATURES, &longs(&[1 << 3 | 1 << 9 | 1 << 5]), &[]);
         guest.expect_ok(request::SET_OWNER, &[], &[]);
-        guest.expect_ok(request::SET_FEATURES, &longs(&[features]), &[]);
+        guest.expect_ok(request::SET_FEATURES, &longs(&[features & wanted]), &[]);
         assert_eq!(guest.set_memory(&[(0, MEMORY_BYTES, USER_BASE, 0)], None), 0);
         guest
     }
@@ -181,6 +186,20 @@ impl RawGuest {
         self.expect_ok(request::SET_VRING_KICK, &index, &[borrowed(&kick)]);
         self.expect_ok(request::SET_VRING_ENABLE, &words(&[ring.queue, 1]), &[]);
         self.next_available[queue] = base as u16;
+    }
+
+    /// Starts a stopped ring again where it was: no size, no index is touched.
+    pub fn resume_ring(&mut self, ring: RawRing, base: u32) {
+        let next = self.next_available[ring.queue as usize];
+        self.start_ring(ring, ENTRIES.into(), base);
+        self.next_available[ring.queue as usize] = next;
+    }
+
+    /// Empties a stopped ring, as a driver does that begins anew.
+    pub fn forget_ring(&mut self, ring: RawRing) {
+        self.write(ring.available, &[0; 4]);
+        self.write(ring.used, &[0; 4]);
+        self.seen_used[ring.queue as usize] = 0;
     }
 
     /// Sends a request that is answered with a number: 0 for "done", unless it asks for one.
@@ -299,7 +318,15 @@ impl RawGuest {
         }
     }
 
-    /// Sends a packet in one descriptor, waits until it is given back, and says with how many bytes.
+    /// Makes a packet without payload available, without a kick.
+    pub fn offer_packet(&mut self, header: &Header) {
+        let slot = self.next_available[1] % ENTRIES;
+        self.write(packet_address(slot), &header.encode());
+        self.descriptor(TX.descriptors, slot, packet_address(slot), HEADER_BYTES as u32, 0, 0);
+        self.offer(TX, slot);
+    }
+
+    /// Sends a packet in one descriptor, and waits until it is given back.
     pub fn send(&mut self, header: &Header, payload: &[u8]) {
         let slot = self.next_available[1] % ENTRIES;
         let address = packet_address(slot);
@@ -364,12 +391,6 @@ impl RawGuest {
         let (_, payload) = self.expect(Operation::ReadWrite, port);
         assert_eq!(payload, b"alive");
     }
-}
-
-/// A pipe's two ends.
-pub fn pipe() -> (File, File) {
-    let (read, write) = rustix::pipe::pipe().unwrap();
-    (File::from(read), File::from(write))
 }
 
 /// Open file descriptors of this process.
