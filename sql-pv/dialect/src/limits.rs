@@ -23,3 +23,12 @@ pub const CUSTOM_SETTINGS_MAX: usize = 64;
 
 /// Longest value of a setting, bytes.
 pub const SETTING_BYTES_MAX: usize = 1024;
+
+/// Longest statement whose types are inferred, bytes.
+pub const INFERENCE_TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Tables whose columns are asked for while types are inferred.
+pub const INFERENCE_TABLES_MAX: usize = 16;
+
+/// Deepest nesting of queries and expressions that inference looks into.
+pub const INFERENCE_DEPTH_MAX: usize = 64;

@@ -140,10 +140,9 @@ proptest! {
     /// What is left to SQLite once stays SQLite's: rewriting what was rewritten changes nothing.
     #[test]
     fn rewriting_ends(text in sql_like()) {
-        if let Translated::Rewritten(rewritten) = translated(&text) {
-            if let Translated::Rewritten(again) = translated(&rewritten.sql) {
+        if let Translated::Rewritten(rewritten) = translated(&text)
+            && let Translated::Rewritten(again) = translated(&rewritten.sql) {
                 prop_assert_eq!(again.sql, rewritten.sql);
             }
-        }
     }
 }

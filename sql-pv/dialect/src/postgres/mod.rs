@@ -10,6 +10,7 @@ mod answer;
 mod catalog;
 mod copy;
 mod cursor;
+pub mod inference;
 mod known_settings;
 mod literal;
 mod rewrite;

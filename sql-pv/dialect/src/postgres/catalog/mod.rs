@@ -6,9 +6,11 @@
 //! that do not exist here.
 
 mod arrays;
+mod from;
 mod functions;
 mod infer;
 mod macros;
+mod operators;
 mod pattern;
 mod prune;
 mod regs;
@@ -134,11 +136,11 @@ fn parse(text: &str) -> Result<Query, Refusal> {
 fn highest_parameter(query: &Query) -> u32 {
     let mut highest = 0;
     let _ = visit_expressions(query, |expr| {
-        if let Expr::Value(value) = expr {
-            if let Value::Placeholder(name) = &value.value {
-                let number = name.strip_prefix('$').and_then(|number| number.parse().ok());
-                highest = highest.max(number.unwrap_or(0));
-            }
+        if let Expr::Value(value) = expr
+            && let Value::Placeholder(name) = &value.value
+        {
+            let number = name.strip_prefix('$').and_then(|number| number.parse().ok());
+            highest = highest.max(number.unwrap_or(0));
         }
         ControlFlow::<()>::Continue(())
     });
@@ -150,10 +152,10 @@ fn show_names(body: &mut SetExpr, rewriter: &Rewriter<'_>) {
     match body {
         SetExpr::Select(select) => {
             for item in &mut select.projection {
-                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                    if let Some(shown) = rewriter.shown(expr) {
-                        *expr = shown;
-                    }
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                    && let Some(shown) = rewriter.shown(expr)
+                {
+                    *expr = shown;
                 }
             }
         }

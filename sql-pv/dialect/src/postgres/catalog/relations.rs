@@ -154,10 +154,11 @@ fn add(name: &str, session: &SessionView<'_>, done: &mut BTreeSet<String>, ctes:
             let word = token.of(sql);
             if token.kind == Kind::Word && after_as {
                 given.insert(word.to_owned());
-            } else if token.kind == Kind::Word && (word.starts_with("vamos_") || word.starts_with("pg_")) {
-                if word == "vamos_system_relation" || body(word).is_some() {
-                    add(word, session, done, ctes);
-                }
+            } else if token.kind == Kind::Word
+                && (word.starts_with("vamos_") || word.starts_with("pg_"))
+                && (word == "vamos_system_relation" || body(word).is_some())
+            {
+                add(word, session, done, ctes);
             }
             after_as = token.is_word(sql, "as");
         }

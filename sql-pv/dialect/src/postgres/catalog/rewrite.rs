@@ -7,17 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Subscript, TableAlias, TableFactor,
-    TableWithJoins, Value, VisitorMut,
+    AccessExpr, BinaryOperator, Expr, Function, Ident, Query, Select, SetExpr, Subscript, TableFactor, Value,
+    VisitorMut,
 };
 
+use super::from::limit;
 use super::infer::{Types, cast_type, column_of};
+use super::operators::{escape, join_subquery, like, membership, regex, truth};
 use super::prune;
 use super::regs::{self, Reg};
-use super::relations;
-use super::tree::{arguments, folded, last_part, raw, relation_name, schema, string, string_value};
-use super::{arrays, functions, pattern};
+use super::tree::{last_part, raw, string, string_value};
+use super::{arrays, functions};
 use crate::postgres::answer::Refusal;
 use crate::postgres::literal::quote_name;
 use crate::postgres::session::SessionView;
@@ -32,7 +32,7 @@ pub(super) struct Rewriter<'a> {
     /// OIDs that are of a `reg...` type, by their SQL.
     regs: HashMap<String, Reg>,
     /// Columns of functions in FROM that return rows, by `column` and `table.column`.
-    substitutes: HashMap<String, String>,
+    pub substitutes: HashMap<String, String>,
 }
 
 type Flow = ControlFlow<Refusal>;
@@ -51,7 +51,9 @@ impl<'a> Rewriter<'a> {
     fn expression(&mut self, expr: &mut Expr) -> Result<(), Refusal> {
         let replaced = match expr {
             Expr::Value(value) => self.value(&value.value)?,
-            Expr::Identifier(name) => self.substitutes.get(&name.value.to_ascii_lowercase()).map(raw_copy),
+            Expr::Identifier(name) => {
+                self.substitutes.get(&name.value.to_ascii_lowercase()).map(|sql| raw(sql.as_str()))
+            }
             Expr::CompoundIdentifier(names) => self.column(names),
             Expr::Cast { expr: inner, data_type, .. } => Some(self.cast(inner, &data_type.to_string())?),
             Expr::Collate { expr: inner, collation } if last_part(collation) == "default" => {
@@ -140,7 +142,7 @@ impl<'a> Rewriter<'a> {
             names.remove(0);
         }
         let whole: Vec<String> = names.iter().map(|name| name.value.to_ascii_lowercase()).collect();
-        self.substitutes.get(&whole.join(".")).map(raw_copy)
+        self.substitutes.get(&whole.join(".")).map(|sql| raw(sql.as_str()))
     }
 
     fn cast(&mut self, inner: &Expr, to: &str) -> Result<Expr, Refusal> {
@@ -294,200 +296,12 @@ impl<'a> Rewriter<'a> {
         }
         let mut list = column_of(root, fields);
         let from = if matches!(self.types.of(&list), PgType::Int2Vector | PgType::OidVector) { 0 } else { 1 };
-        if let Expr::CompoundIdentifier(names) = &mut list {
-            if let Some(replaced) = self.column(names) {
-                list = replaced;
-            }
+        if let Expr::CompoundIdentifier(names) = &mut list
+            && let Some(replaced) = self.column(names)
+        {
+            list = replaced;
         }
         Ok(raw(arrays::item(&list.to_string(), &index.to_string(), from)))
-    }
-
-    /// `SELECT unnest(a), generate_subscripts(a, 1)`: a row an element, of all such calls side by side.
-    fn rows_of_arrays(&mut self, select: &mut Select) -> Result<(), Refusal> {
-        let call = |item: &SelectItem| match item {
-            SelectItem::UnnamedExpr(Expr::Function(function))
-            | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. } => {
-                let name = last_part(&function.name);
-                matches!(name.as_str(), "unnest" | "generate_subscripts").then(|| {
-                    let list = arguments(function)?.first().map(|list| (*list).clone());
-                    list.map(|list| (name, list))
-                })?
-            }
-            _ => None,
-        };
-        let calls: Vec<Option<(String, Expr)>> = select.projection.iter().map(call).collect();
-        let Some((_, first)) = calls.iter().flatten().next() else { return Ok(()) };
-        let mut leading = first.clone();
-        let vector = matches!(self.types.of(&leading), PgType::Int2Vector | PgType::OidVector);
-        self.walk(&mut leading)?;
-        for (item, call) in select.projection.iter_mut().zip(&calls) {
-            let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
-                continue;
-            };
-            let Some((name, list)) = call else { continue };
-            let mut list = list.clone();
-            self.walk(&mut list)?;
-            *expr = raw(match name.as_str() {
-                "generate_subscripts" if vector => "vamos_element.key".to_owned(),
-                "generate_subscripts" => "(vamos_element.key + 1)".to_owned(),
-                _ if list.to_string() == leading.to_string() => "vamos_element.value".to_owned(),
-                _ => arrays::item(&list.to_string(), "vamos_element.key", 0),
-            });
-        }
-        let source = format!("json_each({}) AS vamos_element", arrays::json(&leading.to_string()));
-        let relation = table(raw_name(source), None);
-        select.from.push(TableWithJoins { relation, joins: Vec::new() });
-        Ok(())
-    }
-
-    fn walk(&mut self, expr: &mut Expr) -> Result<(), Refusal> {
-        match sqlparser::ast::VisitMut::visit(expr, self) {
-            ControlFlow::Break(refusal) => Err(refusal),
-            ControlFlow::Continue(()) => Ok(()),
-        }
-    }
-
-    fn factor(&mut self, factor: &mut TableFactor) -> Result<(), Refusal> {
-        let replaced = match factor {
-            TableFactor::Table { name, args: Some(arguments), alias, with_ordinality, .. } => {
-                let list = arguments.args.as_slice();
-                Some(self.row_function(&last_part(name), list, alias.as_ref(), *with_ordinality)?)
-            }
-            TableFactor::Function { name, args, alias, with_ordinality, .. } => {
-                Some(self.row_function(&last_part(name), args, alias.as_ref(), *with_ordinality)?)
-            }
-            TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => {
-                let arguments = array_exprs.iter().cloned();
-                let list: Vec<FunctionArg> =
-                    arguments.map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect();
-                Some(self.row_function("unnest", &list, alias.as_ref(), *with_ordinality)?)
-            }
-            TableFactor::Table { name, alias, .. } => {
-                self.relation(name, alias)?;
-                None
-            }
-            TableFactor::Derived { lateral: true, .. } => return Err(Refusal::unsupported("LATERAL")),
-            TableFactor::Derived { alias, .. } => {
-                if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
-                    return Err(Refusal::unsupported("a list of column aliases"));
-                }
-                None
-            }
-            TableFactor::NestedJoin { .. } => None,
-            _ => return Err(Refusal::unsupported("this kind of FROM item")),
-        };
-        if let Some(replaced) = replaced {
-            *factor = replaced;
-        }
-        Ok(())
-    }
-
-    /// A table's name: of the catalogue, or one of the user's.
-    fn relation(&mut self, name: &mut ObjectName, alias: &mut Option<TableAlias>) -> Result<(), Refusal> {
-        if let Some(full) = relation_name(name) {
-            let last = last_part(name);
-            let cte = relations::cte_name(&full);
-            if cte != last && alias.is_none() {
-                *alias = Some(alias_of(&last));
-            }
-            *name = ObjectName::from(vec![Ident::new(cte)]);
-            self.used.insert(full);
-            return Ok(());
-        }
-        match schema(name).as_deref() {
-            Some("public") => {
-                if let Some(part) = name.0.first_mut() {
-                    *part = ObjectNamePart::Identifier(Ident::new("main"));
-                }
-                Ok(())
-            }
-            Some("pg_catalog" | "information_schema") => {
-                Err(Refusal::unsupported(format!("the catalogue relation {name}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A function in FROM: the elements of an array.
-    fn row_function(
-        &mut self,
-        name: &str,
-        list: &[FunctionArg],
-        alias: Option<&TableAlias>,
-        ordinality: bool,
-    ) -> Result<TableFactor, Refusal> {
-        let ("unnest", [FunctionArg::Unnamed(FunctionArgExpr::Expr(list))]) = (name, list) else {
-            return Err(Refusal::unsupported(format!("function {name}() in FROM")));
-        };
-        let mut list = list.clone();
-        self.walk(&mut list)?;
-        let shown = alias.map_or_else(|| "unnest".to_owned(), |alias| folded(&alias.name));
-        let columns: Vec<String> = alias
-            .map(|alias| alias.columns.iter().map(|column| folded(&column.name)).collect())
-            .unwrap_or_default();
-        let value = columns.first().cloned().unwrap_or_else(|| shown.clone());
-        let counter = columns.get(1).cloned().or_else(|| ordinality.then(|| "ordinality".to_owned()));
-        let quoted = quote_name(&shown);
-        let mut put = |column: &str, sql: String| {
-            self.substitutes.insert(format!("{shown}.{column}"), sql.clone());
-            self.substitutes.insert(column.to_owned(), sql);
-        };
-        put(&value, format!("{quoted}.value"));
-        if let Some(counter) = counter {
-            put(&counter, format!("({quoted}.key + 1)"));
-        }
-        let source = format!("json_each({})", arrays::json(&list.to_string()));
-        Ok(table(raw_name(source), Some(alias_of(&shown))))
-    }
-
-    fn select(&mut self, select: &mut Select) -> Result<(), Refusal> {
-        if matches!(select.distinct, Some(sqlparser::ast::Distinct::On(_))) {
-            return Err(Refusal::unsupported("DISTINCT ON"));
-        }
-        if select.into.is_some() || !select.lateral_views.is_empty() {
-            return Err(Refusal::unsupported("SELECT INTO"));
-        }
-        if prune::select_is_empty(select) {
-            let mut types = Types::default();
-            let body = SetExpr::Select(Box::new(select.clone()));
-            let columns = types.body_columns(&body)?;
-            prune::clear(select, &columns);
-            return Ok(());
-        }
-        // Functions in FROM define names that the SELECT list uses.
-        for from in &mut select.from {
-            self.factor_functions(&mut from.relation)?;
-            for join in &mut from.joins {
-                self.factor_functions(&mut join.relation)?;
-            }
-        }
-        for item in &mut select.projection {
-            let named = match item {
-                SelectItem::UnnamedExpr(expr)
-                    if !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) =>
-                {
-                    let name = self.types.name(expr);
-                    (name != "?column?").then(|| (expr.clone(), Ident::with_quote('"', name)))
-                }
-                SelectItem::ExprWithAlias { expr, alias } if alias.quote_style.is_none() => {
-                    Some((expr.clone(), Ident::with_quote('"', folded(alias))))
-                }
-                _ => None,
-            };
-            if let Some((expr, alias)) = named {
-                *item = SelectItem::ExprWithAlias { expr, alias };
-            }
-        }
-        self.rows_of_arrays(select)
-    }
-
-    fn factor_functions(&mut self, factor: &mut TableFactor) -> Result<(), Refusal> {
-        match factor {
-            TableFactor::Table { args: Some(_), .. }
-            | TableFactor::Function { .. }
-            | TableFactor::UNNEST { .. } => self.factor(factor),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -498,11 +312,8 @@ impl VisitorMut for Rewriter<'_> {
         if !query.locks.is_empty() {
             return ControlFlow::Break(Refusal::unsupported("FOR UPDATE in a query about the catalogue"));
         }
-        if let Some(fetch) = query.fetch.take() {
-            match (fetch.with_ties || fetch.percent, query.limit_clause.is_some()) {
-                (false, false) => query.limit_clause = Some(limit(fetch.quantity)),
-                _ => return ControlFlow::Break(Refusal::unsupported("this form of FETCH")),
-            }
+        if let Err(refusal) = limit(query) {
+            return ControlFlow::Break(refusal);
         }
         // What a query of no rows is ordered by may not be among its columns.
         if prune::is_empty(query) && matches!(query.body.as_ref(), SetExpr::Select(_)) {
@@ -559,145 +370,10 @@ fn flow(result: Result<(), Refusal>) -> Flow {
     }
 }
 
-fn raw_copy(sql: &String) -> Expr {
-    raw(sql.as_str())
-}
-
-fn raw_name(sql: String) -> ObjectName {
-    ObjectName::from(vec![Ident::new(sql)])
-}
-
-fn alias_of(name: &str) -> TableAlias {
-    TableAlias { explicit: true, name: Ident::new(quote_name(name)), columns: Vec::new(), at: None }
-}
-
-fn table(name: ObjectName, alias: Option<TableAlias>) -> TableFactor {
-    TableFactor::Table {
-        name,
-        alias,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
-}
-
-fn limit(quantity: Option<Expr>) -> sqlparser::ast::LimitClause {
-    let one = || Expr::Value(Value::Number("1".to_owned(), false).into());
-    sqlparser::ast::LimitClause::LimitOffset {
-        limit: Some(quantity.unwrap_or_else(one)),
-        offset: None,
-        limit_by: Vec::new(),
-    }
-}
-
 /// The expression without parentheses around it.
 fn unnested(expr: &Expr) -> &Expr {
     match expr {
         Expr::Nested(inner) => unnested(inner),
         other => other,
     }
-}
-
-/// `left = ANY (ARRAY[...])` and `left = ANY (SELECT ...)` are IN; so is a list that is written as text.
-fn membership(left: &Expr, right: &Expr, negated: bool) -> Option<Expr> {
-    let expr = || Box::new(left.clone());
-    match right {
-        Expr::Array(array) => Some(Expr::InList { expr: expr(), list: array.elem.clone(), negated }),
-        Expr::Subquery(query) => Some(Expr::InSubquery { expr: expr(), subquery: query.clone(), negated }),
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => membership(left, inner, negated),
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) if !text.contains(['"', '\\']) => {
-                let items = text.strip_prefix('{')?.strip_suffix('}')?;
-                let items = items.split(',').filter(|item| !item.is_empty());
-                let list =
-                    items.map(|item| Expr::Value(Value::SingleQuotedString(item.trim().to_owned()).into()));
-                Some(Expr::InList { expr: expr(), list: list.collect(), negated })
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Hands `array_to_string(ARRAY(SELECT ...), ...)` the subquery itself, whose values need no quotes then.
-fn join_subquery(function: &mut Function) {
-    let FunctionArguments::List(list) = &mut function.args else { return };
-    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(first))) = list.args.first_mut() {
-        let query = match first {
-            Expr::Function(inner) if last_part(&inner.name) == "array" => match &inner.args {
-                FunctionArguments::Subquery(query) => Some(query.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some(query) = query {
-            *first = Expr::Subquery(query);
-        }
-    }
-}
-
-fn truth(text: &str) -> Option<&'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "t" | "true" | "on" | "yes" | "1" => Some("TRUE"),
-        "f" | "false" | "off" | "no" | "0" => Some("FALSE"),
-        _ => None,
-    }
-}
-
-fn escape(given: Option<&Expr>) -> Result<Option<char>, Refusal> {
-    let Some(given) = given else { return Ok(Some('\\')) };
-    match string_value(given) {
-        Some(text) => Ok(text.chars().next()),
-        None => Err(Refusal::unsupported("this form of ESCAPE")),
-    }
-}
-
-fn like(
-    subject: &Expr,
-    pattern: &Expr,
-    escape: Option<char>,
-    negated: bool,
-    fold: bool,
-) -> Result<Expr, Refusal> {
-    let not = if negated { "NOT " } else { "" };
-    match string_value(pattern) {
-        Some(text) => {
-            let glob = pattern::from_like(&text, escape);
-            let glob =
-                glob.ok_or_else(|| Refusal::new("22025", "LIKE pattern must not end with escape character"))?;
-            Ok(globbed(subject, &[glob], negated, fold))
-        }
-        // Only known when it runs: LIKE, which folds the case of ASCII letters as ILIKE does.
-        None => {
-            let escape =
-                escape.map(|escape| format!(" ESCAPE {}", string(&escape.to_string()))).unwrap_or_default();
-            Ok(raw(format!("({subject} {not}LIKE {pattern}{escape})")))
-        }
-    }
-}
-
-fn regex(subject: &Expr, pattern: &Expr, negated: bool, fold: bool) -> Result<Expr, Refusal> {
-    let text = string_value(pattern);
-    match text.as_deref().and_then(pattern::from_regex) {
-        Some(globs) => Ok(globbed(subject, &globs, negated, fold)),
-        None => Err(Refusal::unsupported(format!("the regular expression {pattern}"))),
-    }
-}
-
-fn globbed(subject: &Expr, globs: &[String], negated: bool, fold: bool) -> Expr {
-    let not = if negated { "NOT " } else { "" };
-    let subject = if fold { format!("lower({subject})") } else { subject.to_string() };
-    let tests: Vec<String> = globs
-        .iter()
-        .map(|glob| {
-            let glob = if fold { glob.to_ascii_lowercase() } else { glob.clone() };
-            format!("{subject} GLOB {}", string(&glob))
-        })
-        .collect();
-    raw(format!("({not}({}))", tests.join(" OR ")))
 }

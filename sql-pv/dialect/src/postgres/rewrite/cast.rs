@@ -187,7 +187,7 @@ fn truth(text: &str) -> Option<&'static str> {
 }
 
 fn is_hex(text: &str) -> bool {
-    text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A date or time in the ISO form PostgreSQL prints; None if the text is in another or is none.

@@ -335,6 +335,22 @@ enum Catalog {
     OtherStatement(usize),
 }
 
+/// Functions about the catalogue and the session whose names do not begin with `pg_`.
+const CATALOG_FUNCTIONS: [&str; 12] = [
+    "col_description",
+    "current_schemas",
+    "current_setting",
+    "format_type",
+    "has_column_privilege",
+    "has_database_privilege",
+    "has_schema_privilege",
+    "has_table_privilege",
+    "obj_description",
+    "shobj_description",
+    "to_regclass",
+    "to_regtype",
+];
+
 /// Looks for names of the catalogue: a schema of its own, a relation in FROM, a function, a `reg...` cast.
 fn asks_catalog(text: &str, tokens: &[Token]) -> Catalog {
     let asks = tokens.first().is_some_and(|first| {
@@ -348,15 +364,17 @@ fn asks_catalog(text: &str, tokens: &[Token]) -> Catalog {
         let next = tokens.get(at + 1);
         let after_cast = at > 0 && tokens[at - 1].kind == Kind::Cast;
         let Some(prefix) = word.get(..3) else { continue };
+        let called = next.is_some_and(|next| next.is(b'('));
         let schema =
             ["pg_catalog", "information_schema"].iter().any(|schema| word.eq_ignore_ascii_case(schema));
         if schema && next.is_some_and(|next| next.is(b'.')) {
             return if asks { Catalog::Query } else { Catalog::OtherStatement(token.start) };
         }
         let found = if prefix.eq_ignore_ascii_case("pg_") {
-            next.is_some_and(|next| next.is(b'(')) || catalog::is_relation(&word.to_ascii_lowercase())
+            called || catalog::is_relation(&word.to_ascii_lowercase())
         } else {
-            after_cast && prefix.eq_ignore_ascii_case("reg")
+            (after_cast && prefix.eq_ignore_ascii_case("reg"))
+                || (called && CATALOG_FUNCTIONS.iter().any(|function| word.eq_ignore_ascii_case(function)))
         };
         // A name that only looks like the catalogue's may be a table's in other statements.
         if found && asks {

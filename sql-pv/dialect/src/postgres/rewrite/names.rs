@@ -32,11 +32,9 @@ pub(super) fn value(
     let called = source.is(at + 1, b'(');
     let empty = called && source.is(at + 2, b')');
     let is = |word: &str| source.is_word(at, word);
-    if called {
-        if let Some((_, name)) = RENAMED.iter().find(|(known, _)| is(known)) {
-            edits.replace(source.start(at), source.end(at), *name);
-            return None;
-        }
+    if called && let Some((_, name)) = RENAMED.iter().find(|(known, _)| is(known)) {
+        edits.replace(source.start(at), source.end(at), *name);
+        return None;
     }
     // Before a dot or after AS it is a name.
     let named =

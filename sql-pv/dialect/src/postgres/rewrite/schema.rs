@@ -41,11 +41,29 @@ pub(super) fn rewrite(source: &Source<'_>, edits: &mut Edits) -> Result<(), Refu
         if is_serial(source, at) {
             serial(source, at, edits)?;
         }
+        zoned(source, at, edits);
         if source.is_word(at, "as") && source.is_word(at + 1, "identity") {
             identity(source, at, edits)?;
         }
     }
     Ok(())
+}
+
+/// `timestamp(3) with time zone`: SQLite takes what is in parentheses at the end of a type only.
+fn zoned(source: &Source<'_>, at: usize, edits: &mut Edits) {
+    if !source.is_one_of(at, &["timestamp", "time"]) || !source.is(at + 1, b'(') {
+        return;
+    }
+    let Some(close) = source.partner(at + 1) else { return };
+    let zone = close + 3;
+    if source.is_one_of(close + 1, &["with", "without"])
+        && source.is_word(close + 2, "time")
+        && source.is_word(zone, "zone")
+    {
+        let modifiers = &source.text[source.start(at + 1)..source.end(close)];
+        edits.replace(source.start(at + 1), source.end(close), "");
+        edits.replace(source.end(zone), source.end(zone), modifiers);
+    }
 }
 
 /// `CREATE INDEX CONCURRENTLY`, and the access method, which is what every index of SQLite's is.
@@ -106,7 +124,7 @@ fn key(source: &Source<'_>, at: usize, from: usize, what: &str, edits: &mut Edit
         return Ok(());
     }
     // `PRIMARY KEY (id)` among the table's constraints.
-    let name = (from..at + 1).next().map_or("", |_| source.of(column_name(source, at)));
+    let name = source.of(column_name(source, at));
     for primary in end..source.tokens.len() {
         let alone = source.is_word(primary, "primary")
             && source.is_word(primary + 1, "key")
