@@ -24,7 +24,7 @@ pub(super) fn offset(
     if source.is_word(end, "limit") {
         let value = end + 1;
         let Some(after) = source.operand_end(value) else { return Ok(end) };
-        let moved = if source.is_word(value, "all") { "-1" } else { span(source, value, after) };
+        let moved = if source.is_word(value, "all") { "-1" } else { source.span(value, after) };
         edits.before(source.start(at), format!("LIMIT {} ", numbered(moved)));
         edits.replace(source.end(end - 1), source.end(after - 1), "");
         return Ok(after);
@@ -51,17 +51,13 @@ fn numbered(text: &str) -> String {
     text.replace('$', "?")
 }
 
-fn span<'a>(source: &Source<'a>, first: usize, after: usize) -> &'a str {
-    &source.text[source.start(first)..source.end(after - 1)]
-}
-
 fn fetch_count(source: &Source<'_>, at: usize) -> Result<(String, usize), Refusal> {
     let refused = || Refusal::unsupported("this form of FETCH").at(source.start(at));
     let mut end = at + 2;
     let mut count = "1".to_owned();
     if !source.is_one_of(end, &["row", "rows"]) {
         let after = source.operand_end(end).ok_or_else(refused)?;
-        count = span(source, end, after).to_owned();
+        count = source.span(end, after).to_owned();
         end = after;
     }
     if !source.is_one_of(end, &["row", "rows"]) || !source.is_word(end + 1, "only") {

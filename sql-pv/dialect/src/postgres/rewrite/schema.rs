@@ -60,7 +60,7 @@ fn zoned(source: &Source<'_>, at: usize, edits: &mut Edits) {
         && source.is_word(close + 2, "time")
         && source.is_word(zone, "zone")
     {
-        let modifiers = &source.text[source.start(at + 1)..source.end(close)];
+        let modifiers = source.span(at + 1, close + 1);
         edits.replace(source.start(at + 1), source.end(close), "");
         edits.replace(source.end(zone), source.end(zone), modifiers);
     }

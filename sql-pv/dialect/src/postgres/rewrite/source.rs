@@ -70,6 +70,12 @@ impl<'a> Source<'a> {
         self.tokens.get(at).map_or(self.text.len(), |token| token.end)
     }
 
+    /// The text of the tokens from `first` to before `after`.
+    pub fn span(&self, first: usize, after: usize) -> &'a str {
+        let text = self.text;
+        &text[self.start(first)..self.end(after - 1)]
+    }
+
     /// The other one of a pair; None if it is missing.
     pub fn partner(&self, at: usize) -> Option<usize> {
         self.partners.get(at).copied().filter(|partner| *partner != at)
