@@ -44,12 +44,3 @@ pub const HOST_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the host may take to answer `hello`.
 pub const HELLO_REPLY_MAX: Duration = Duration::from_secs(10);
-
-/// Longest statement whose types are inferred, bytes.
-pub const INFERENCE_TEXT_BYTES_MAX: usize = 64 << 10;
-
-/// Tables whose columns are asked for while types are inferred.
-pub const INFERENCE_TABLES_MAX: usize = 16;
-
-/// Deepest nesting of queries and expressions that is looked into.
-pub const INFERENCE_DEPTH_MAX: usize = 64;

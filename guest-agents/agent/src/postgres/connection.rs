@@ -15,8 +15,9 @@ use vamos_sql_dialect::postgres::{Reported, SessionView, Settings};
 
 use super::cancel::{Cancels, Registration};
 use super::error::{PgError, Severity};
-use super::extended::{Portal, Prepared, TextCache};
+use super::extended::Portal;
 use super::frontend::Frontend;
+use super::prepared::{Prepared, TextCache};
 use super::startup::{self, Opening, Startup, StartupError};
 use super::transaction::{Block, State};
 use super::wire::{Wire, WireError};
@@ -265,10 +266,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// A statement failed: its transaction block is over, or waits for the client to end it.
     pub(super) async fn fail_block(&mut self, error: &PgError) {
         self.block.fail(error.transaction);
-        if self.block.state == State::Implicit {
-            if let Err(failure) = self.end_transaction(false).await {
-                tracing::debug!(%failure, "could not roll back an implicit transaction");
-            }
+        if self.block.state == State::Implicit
+            && let Err(failure) = self.end_transaction(false).await
+        {
+            tracing::debug!(%failure, "could not roll back an implicit transaction");
         }
     }
 }

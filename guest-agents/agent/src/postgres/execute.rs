@@ -250,6 +250,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Queues the completion of a statement the engine ran.
     pub(super) fn complete(&mut self, tag: String) {
+        if matches!(tag.split(' ').next(), Some("CREATE" | "DROP" | "ALTER")) {
+            self.texts.clear();
+        }
         self.wire.put(&CommandComplete::new(tag.replace('\0', "")));
     }
 }

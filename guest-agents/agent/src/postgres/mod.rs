@@ -20,6 +20,7 @@ pub mod frontend;
 mod infer;
 mod numeric;
 mod parameter;
+mod prepared;
 mod result;
 mod simple;
 pub mod startup;

@@ -18,6 +18,16 @@ pub struct Wire<S> {
     output: BytesMut,
     /// Bytes of an oversized message that are still to be thrown away.
     discard: usize,
+    /// Times the output was written.
+    writes: u64,
+}
+
+/// A queued reply that can still be taken back, as long as nothing was queued or written after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    writes: u64,
+    start: usize,
+    end: usize,
 }
 
 /// Why no further request comes from a client.
@@ -34,7 +44,7 @@ pub enum WireError {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A wire over a fresh connection.
     pub fn new(stream: S) -> Self {
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), discard: 0 }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), discard: 0, writes: 0 }
     }
 
     /// The bytes that have arrived and are not yet part of a request.
@@ -102,6 +112,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// Queues a reply of `pgwire`'s that may have to be taken back.
+    pub fn put_marked(&mut self, message: &impl Message) -> Mark {
+        let start = self.output.len();
+        self.put(message);
+        Mark { writes: self.writes, start, end: self.output.len() }
+    }
+
+    /// Takes a reply back; false if the client may have seen it, or something follows it.
+    pub fn take_back(&mut self, mark: Mark) -> bool {
+        let last = mark.writes == self.writes && mark.end == self.output.len();
+        if last {
+            self.output.truncate(mark.start);
+        }
+        last
+    }
+
     /// Queues one raw byte: the answer to a request for encryption.
     pub fn put_byte(&mut self, byte: u8) {
         self.output.put_u8(byte);
@@ -162,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Writes what is queued.
     pub async fn flush(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
+            self.writes += 1;
             self.stream.write_all(&self.output).await?;
             self.output.clear();
             if self.output.capacity() > 8 * POSTGRES_OUTPUT_BYTES {

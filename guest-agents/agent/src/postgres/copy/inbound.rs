@@ -55,10 +55,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Err(failure) => {
                 // What is still under way comes before the rollback, as requests of one session do.
                 load.under_way.clear();
-                if load.begun {
-                    if let Err(error) = self.session.execute("ROLLBACK", &[]).await {
-                        tracing::debug!(%error, "could not roll back a COPY");
-                    }
+                if load.begun
+                    && let Err(error) = self.session.execute("ROLLBACK", &[]).await
+                {
+                    tracing::debug!(%error, "could not roll back a COPY");
                 }
                 Err(failure)
             }
