@@ -19,7 +19,7 @@ use vamos_vsock::protocol::{QUEUE_RX, QUEUE_TX, QUEUES};
 
 use crate::DeviceError;
 use crate::counters::Counters;
-use crate::limits::{IDLE_KICKS_MAX, KICK_PAUSE_MILLIS, SPIN_SLICE_MICROS};
+use crate::limits::{COMPLETION_DELAY_MILLIS, IDLE_KICKS_MAX, KICK_PAUSE_MILLIS, SPIN_SLICE_MICROS};
 use crate::polling::Window;
 use crate::socket::{ControlSocket, Handled};
 use crate::watch::watch;
@@ -50,6 +50,8 @@ pub(crate) struct EventLoop {
     /// Kicks in a row that brought nothing.
     idle_kicks: u32,
     pause: Option<Pin<Box<Sleep>>>,
+    /// When the guest is told, at the latest, that its packets have been taken.
+    completion: Option<Pin<Box<Sleep>>>,
     /// The pass before took packets, and the services they went to have run since.
     after_services: bool,
 }
@@ -69,6 +71,7 @@ impl EventLoop {
             window,
             idle_kicks: 0,
             pause: None,
+            completion: None,
             after_services: false,
         })
     }
@@ -88,9 +91,15 @@ impl EventLoop {
             return Poll::Ready(Ok(Turn::End));
         }
         let kicked = self.poll_kicks(cx);
+        let completions_are_due = poll_timer(&mut self.completion, cx);
         let mut control = self.socket.control();
         let transport = &mut control.transport;
         let pass = transport.pass(kicked);
+        if completions_are_due {
+            transport.call_for_completions();
+        } else if transport.owes_completion() && self.completion.is_none() {
+            self.completion = Some(timer(COMPLETION_DELAY_MILLIS, cx));
+        }
         if pass.received > 0 || pass.sent > 0 || std::mem::take(&mut self.after_services) {
             self.idle_kicks = 0;
         } else if kicked {
@@ -193,18 +202,14 @@ impl EventLoop {
                 *kick = Kick::Paused(fd.into_inner());
             }
         }
-        let mut pause = Box::pin(tokio::time::sleep(Duration::from_millis(KICK_PAUSE_MILLIS)));
-        let _ = pause.as_mut().poll(cx);
-        self.pause = Some(pause);
+        self.pause = Some(timer(KICK_PAUSE_MILLIS, cx));
     }
 
     /// Ends the pause when its time is over; true if it did, because kicks may have been missed.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(pause) = &mut self.pause else { return false };
-        if pause.as_mut().poll(cx).is_pending() {
+        if !poll_timer(&mut self.pause, cx) {
             return false;
         }
-        self.pause = None;
         for kick in &mut self.kicks {
             if let Kick::Paused(fd) = std::mem::replace(kick, Kick::None) {
                 match watch_kick(fd) {
@@ -215,6 +220,23 @@ impl EventLoop {
         }
         true
     }
+}
+
+/// A timer that wakes the task after so many milliseconds.
+fn timer(millis: u64, cx: &mut Context<'_>) -> Pin<Box<Sleep>> {
+    let mut timer = Box::pin(tokio::time::sleep(Duration::from_millis(millis)));
+    // Polled once, or it would not wake anybody.
+    let _ = timer.as_mut().poll(cx);
+    timer
+}
+
+/// Whether `timer` has just run out; it is gone then.
+fn poll_timer(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    let out = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+    if out {
+        *timer = None;
+    }
+    out
 }
 
 /// Watches a kick fd from now on. What it has counted so far is taken away: the rings are looked

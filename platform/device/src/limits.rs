@@ -22,6 +22,14 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 4096;
 /// Most file descriptors with one message: what a memory table of the `vhost` crate may have.
 pub const CONTROL_MESSAGE_FDS_MAX: usize = 32;
 
+/// Longest time a guest's own packets stay taken without an interrupt that says so, milliseconds. Nobody
+/// waits for it but a driver whose ring is full, and that one is told earlier; see the next.
+pub const COMPLETION_DELAY_MILLIS: u64 = 5;
+
+/// Packets taken for which the guest is told at once: the ring's size divided by this. A driver without
+/// indirect descriptors needs two entries a packet, so a quarter comes well before its ring is full.
+pub const COMPLETION_RING_DIVISOR: u16 = 4;
+
 /// Kicks in a row that found nothing to do before the device stops listening for a while.
 pub const IDLE_KICKS_MAX: u32 = 16;
 

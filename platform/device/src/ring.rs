@@ -283,18 +283,26 @@ impl Ring {
         }
     }
 
-    /// Interrupts the guest if buffers were given back and it wants to know: whether it was
-    /// interrupted, `None` if there was nothing to tell.
-    pub(crate) fn call(&mut self, memory: &Memory) -> Option<bool> {
+    /// Whether the guest wants an interrupt for what was given back since the last question; `None` if
+    /// nothing was. [`Ring::call`] is owed if it does.
+    pub(crate) fn wants_call(&mut self, memory: &Memory) -> Option<bool> {
         if !self.untold || !self.started {
             return None;
         }
         self.untold = false;
-        let wanted = self.queue.needs_notification(memory).unwrap_or(true);
-        if wanted && let Some(call) = &self.call {
+        Some(self.queue.needs_notification(memory).unwrap_or(true))
+    }
+
+    /// Interrupts the guest.
+    pub(crate) fn call(&self) {
+        if let Some(call) = &self.call {
             signal(call);
         }
-        Some(wanted)
+    }
+
+    /// Entries.
+    pub(crate) fn size(&self) -> u16 {
+        self.queue.size()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::Acceptor;
 use crate::audit::Audit;
 use crate::chain::{Chain, Direction};
 use crate::counters::Counters;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_PACKETS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_PACKETS_MAX, COMPLETION_RING_DIVISOR};
 use crate::memory::GuestTable;
 use crate::ring::{Popped, Ring, RingError};
 use crate::stream::DeviceStream;
@@ -50,6 +50,10 @@ pub(crate) struct Transport {
     counted: MuxCounters,
     chain: Chain,
     requests: Vec<(StreamId, VsockPort)>,
+    /// Packets of the guest taken since it was last told so.
+    untold_packets: usize,
+    /// The guest wants to be told.
+    owes_completion: bool,
 }
 
 impl Transport {
@@ -73,6 +77,8 @@ impl Transport {
             counted: MuxCounters::default(),
             chain: Chain::default(),
             requests: Vec::new(),
+            untold_packets: 0,
+            owes_completion: false,
         })
     }
 
@@ -85,13 +91,9 @@ impl Transport {
             self.admit_requests();
             done.received += received;
             done.sent += self.fill();
-            self.call(QUEUE_RX);
-            if received > 0 {
-                // The guest's own completions are told with what the services answer.
-                break;
-            }
-            self.call(QUEUE_TX);
-            if !self.settle() {
+            self.call_for_packets();
+            self.note_completions(received);
+            if received > 0 || !self.settle() {
                 break;
             }
         }
@@ -190,11 +192,43 @@ impl Transport {
         packets
     }
 
-    fn call(&mut self, queue: usize) {
-        match self.rings[queue].call(&self.table.memory) {
-            Some(true) => Counters::add(&self.counters.calls_sent, 1),
+    /// Tells the guest of packets for it.
+    fn call_for_packets(&mut self) {
+        match self.rings[QUEUE_RX].wants_call(&self.table.memory) {
+            Some(true) => {
+                self.rings[QUEUE_RX].call();
+                Counters::add(&self.counters.calls_sent, 1);
+            }
             Some(false) => Counters::add(&self.counters.calls_suppressed, 1),
             None => {}
+        }
+    }
+
+    /// Tells the guest that its own packets have been taken: only when there are many. Linux asks for this
+    /// interrupt after every packet, and does no more in it than free the packet's memory.
+    fn note_completions(&mut self, received: usize) {
+        self.untold_packets += received;
+        match self.rings[QUEUE_TX].wants_call(&self.table.memory) {
+            Some(true) => self.owes_completion = true,
+            Some(false) => Counters::add(&self.counters.calls_suppressed, 1),
+            None => {}
+        }
+        if self.untold_packets >= usize::from(self.rings[QUEUE_TX].size() / COMPLETION_RING_DIVISOR) {
+            self.call_for_completions();
+        }
+    }
+
+    /// Whether [`Transport::call_for_completions`] is owed, if not at once.
+    pub(crate) fn owes_completion(&self) -> bool {
+        self.owes_completion
+    }
+
+    /// Tells the guest that its packets have been taken, if it wants to know.
+    pub(crate) fn call_for_completions(&mut self) {
+        self.untold_packets = 0;
+        if std::mem::take(&mut self.owes_completion) {
+            self.rings[QUEUE_TX].call();
+            Counters::add(&self.counters.calls_sent, 1);
         }
     }
 
