@@ -71,7 +71,7 @@ impl Stage {
     /// # Errors
     /// When it does not boot.
     pub fn alpha(&self) -> Result<&Vm> {
-        once(&self.alpha, || self.host()?.boot(ALPHA, &self.equip(Guest::qemu())?))
+        once(&self.alpha, || self.host()?.boot(ALPHA, &self.equip(Guest::qemu().memory(512))?))
     }
 
     /// A second QEMU guest.
@@ -96,10 +96,10 @@ impl Stage {
     /// When they do not build.
     pub fn equip(&self, guest: Guest) -> Result<Guest> {
         let artifacts = self.lab()?.artifacts();
-        ["guest-client", "guest-probe"].iter().try_fold(guest, |guest, program| {
-            let built = artifacts.build_for_guests("vamos-guest", program)?;
-            Ok(guest.file(format!("/usr/bin/{program}"), built))
-        })
+        let programs = ["guest-client", "guest-probe"];
+        Ok(programs.iter().fold(guest, |guest, program| {
+            guest.file(format!("/usr/bin/{program}"), artifacts.guest(program))
+        }))
     }
 }
 

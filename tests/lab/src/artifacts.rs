@@ -49,30 +49,28 @@ impl Artifacts {
         Ok(artifacts)
     }
 
-    /// As [`Artifacts::build_host`], and the agent for guests.
+    /// As [`Artifacts::build_host`], and the programs for guests: the agent and those of `tests/guest`.
     ///
     /// # Errors
     /// When something does not compile.
     pub fn build(run: &RunDir) -> Result<Self> {
         let artifacts = Self::build_host(run)?;
-        artifacts.build_for_guests("vamos-agent", "vamos-agent")?;
-        Ok(artifacts)
-    }
-
-    /// Builds one more program for guests and returns its path.
-    ///
-    /// # Errors
-    /// When it does not compile.
-    pub fn build_for_guests(&self, package: &str, binary: &str) -> Result<PathBuf> {
         let mut command = cargo_command();
         command
-            .args(["build", "--release", "--target", GUEST_TARGET, "--package", package, "--bin", binary])
+            .args(["build", "--release", "--target", GUEST_TARGET])
+            .args(["--package", "vamos-agent", "--package", "vamos-guest", "--bins"])
             // Debug information would take memory in every guest.
             .args(["--config", "profile.release.strip=\"debuginfo\""])
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("RUSTFLAGS", "-C target-feature=+crt-static");
-        build(&mut command, &self.run)?;
-        Ok(self.guest.join(binary))
+        build(&mut command, run.path())?;
+        Ok(artifacts)
+    }
+
+    /// A program for guests.
+    #[must_use]
+    pub fn guest(&self, program: &str) -> PathBuf {
+        self.guest.join(program)
     }
 
     /// Builds the lab's own binary, for a test of it, and returns its path.
@@ -84,12 +82,6 @@ impl Artifacts {
         command.args(["build", "--release", "--package", "vamos-lab", "--bin", "vamos-lab"]);
         build(&mut command, &self.run)?;
         Ok(self.release.join("vamos-lab"))
-    }
-
-    /// The agent.
-    #[must_use]
-    pub fn agent(&self) -> PathBuf {
-        self.guest.join("vamos-agent")
     }
 }
 

@@ -17,8 +17,8 @@ use crate::limits::{CONTROL_CALL_MAX, GUEST_BOOT_MAX, HOST_START_MAX};
 use crate::process::{Process, last_lines_of, output_within};
 use crate::vm::{Boot, Guest, Vm, Vmm};
 
-/// Where guests have the agent.
-const AGENT: &str = "/usr/bin/vamos-agent";
+/// The agent's name, under `/usr/bin` in guests.
+const AGENT: &str = "vamos-agent";
 
 /// Starts the agent in a guest and waits until its doors are open.
 const START_AGENT: &str = "vamos-agent run >/run/agent.log 2>&1 &\n\
@@ -180,7 +180,7 @@ impl Host {
             Vmm::Qemu => self.lab.accelerator()?.option(),
             Vmm::Uml => "",
         };
-        let guest = guest.clone().file(AGENT, self.lab.artifacts().agent());
+        let guest = guest.clone().file(format!("/usr/bin/{AGENT}"), self.lab.artifacts().guest(AGENT));
         let boot =
             Boot { name, guest: &guest, image: &image, attach: &attach, accelerator, limit: GUEST_BOOT_MAX };
         Vm::boot(&boot, self.lab.run()).with_context(|| format!("vamosd's log:\n{}", self.log_end()))

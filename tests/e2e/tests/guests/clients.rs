@@ -66,7 +66,7 @@ fn the_agents_command_line_answers(stage: &Stage) -> Result<()> {
     ensure!(answer.contains("answer") && answer.contains("42"), "{answer}");
     let failed = vm.attempt(&format!("vamos-agent sql {SHOP} 'SELECT * FROM nowhere'"))?;
     ensure!(failed.status != 0 && failed.stderr.contains("nowhere"), "{failed:?}");
-    let shell = vm.run(&format!("printf 'SELECT 1;\\nSELECT 2;\\n' | vamos-agent shell {SHOP}"))?;
+    let shell = vm.run(&format!("printf 'SELECT 1 AS a;\\nSELECT 2 AS b;\\n' | vamos-agent shell {SHOP}"))?;
     let numbers: Vec<&str> = shell.lines().map(str::trim).filter(|line| ["1", "2"].contains(line)).collect();
     same("the shell's answers", numbers.join(" "), "1 2")?;
     let bindings = vm.run("vamos-agent bindings")?;

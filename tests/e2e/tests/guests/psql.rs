@@ -60,7 +60,7 @@ fn describes_tables(stage: &Stage) -> Result<()> {
     psql(vm, SHOP, "CREATE INDEX crate_label ON crate (label)")?;
     let tables = vm.run(&format!("psql {SHOP} -At -c '\\dt'"))?;
     ensure!(tables.lines().any(|line| line.split('|').nth(1) == Some("crate")), "\\dt: {tables}");
-    let described = vm.run(&format!("psql {SHOP} -At -c '\\d crate'"))?;
+    let described = vm.run(&format!("psql {SHOP} -A -c '\\d crate'"))?;
     for column in ["id|bigint", "label|text", "weight|double precision"] {
         ensure!(described.lines().any(|line| line.starts_with(column)), "\\d has no {column}:\n{described}");
     }
@@ -75,7 +75,7 @@ fn errors_have_a_sqlstate(stage: &Stage) -> Result<()> {
     for (sql, expected) in [
         ("SELEKT 1", "42601"),
         ("SELECT * FROM nowhere", "42P01"),
-        ("SELECT nothing FROM once", "42703"),
+        ("SELECT missing FROM once", "42703"),
         ("INSERT INTO once VALUES (1, 'b')", "23505"),
         ("INSERT INTO once VALUES (2, NULL)", "23502"),
         ("CREATE TABLE once (id integer)", "42P07"),

@@ -20,8 +20,11 @@ const REPEATED: usize = 8192;
 /// Bytes of a row with its end of line, as psql prints it.
 const ROW_BYTES: usize = REPEATED * 8 + 1;
 
-/// Rows that make 300 MiB.
-const ROWS: usize = (300 << 20) / ROW_BYTES + 1;
+/// Rows of one statement's result: psql keeps a result in memory until it is whole.
+const ROWS: usize = (50 << 20) / ROW_BYTES + 1;
+
+/// Statements.
+const PARTS: usize = 6;
 
 /// Spreads row numbers over 32 bits, so that no two rows are alike.
 const SPREAD: u64 = 2_654_435_761;
@@ -33,11 +36,13 @@ fn out(stage: &Stage) -> Result<()> {
     let vm = stage.alpha()?;
     let sent = stage.host()?.counter(ALPHA, "bytes_sent")?;
     let sql = format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) \
+        "WITH RECURSIVE n(i) AS (SELECT $part * {ROWS} + 1 UNION ALL SELECT i + 1 FROM n WHERE i < ($part + 1) * {ROWS}) \
          SELECT replace(hex(zeroblob({REPEATED})), '00', printf('%08x', (i * {SPREAD}) & 4294967295)) FROM n"
     );
-    // With FETCH_COUNT psql reads through a cursor, so neither side ever has all of it.
-    let script = format!("psql {SHOP} -v ON_ERROR_STOP=1 -v FETCH_COUNT=64 -At -c \"{sql}\" | sha256sum");
+    let script = format!(
+        "for part in $(seq 0 {}); do psql {SHOP} -v ON_ERROR_STOP=1 -At -c \"{sql}\"; done | sha256sum",
+        PARTS - 1
+    );
     let printed = vm.start(&script, PATIENCE)?.wait()?.success()?;
     same("SHA-256 of what came out", printed.split_whitespace().next().unwrap_or_default(), expected())?;
     let sent = stage.host()?.counter(ALPHA, "bytes_sent")? - sent;
@@ -48,7 +53,7 @@ fn out(stage: &Stage) -> Result<()> {
 /// SHA-256 of the rows, computed here.
 fn expected() -> String {
     let mut hash = Sha256::new();
-    for row in 1..=ROWS as u64 {
+    for row in 1..=(ROWS * PARTS) as u64 {
         let digits = format!("{:08x}", row.wrapping_mul(SPREAD) & 0xffff_ffff);
         hash.update(digits.repeat(REPEATED));
         hash.update("\n");
@@ -66,7 +71,7 @@ fn there_and_back(stage: &Stage) -> Result<()> {
     vm.run("head -c 50331648 /dev/urandom | base64 -w 65536 >/tmp/noise")?;
     let script = format!(
         "psql {SHOP} -q -v ON_ERROR_STOP=1 -c \"\\copy noise (words) from '/tmp/noise'\" && \
-         psql {SHOP} -v ON_ERROR_STOP=1 -v FETCH_COUNT=64 -At -c 'SELECT words FROM noise ORDER BY id' | \
+         psql {SHOP} -v ON_ERROR_STOP=1 -At -c 'SELECT words FROM noise ORDER BY id' | \
          cmp - /tmp/noise && wc -c </tmp/noise && rm /tmp/noise"
     );
     let bytes = vm.start(&script, PATIENCE)?.wait()?.success()?;

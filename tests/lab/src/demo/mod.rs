@@ -48,7 +48,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     prepare(Needs::Demo)?;
     let lab = Lab::open()?;
-    let probe = lab.artifacts().build_for_guests("vamos-guest", "guest-probe")?;
+    let probe = lab.artifacts().guest("guest-probe");
 
     let start = Instant::now();
     let say = |what: &str| println!("[{:5.1} s] {what}", start.elapsed().as_secs_f64());
