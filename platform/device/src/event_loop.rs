@@ -144,7 +144,8 @@ impl EventLoop {
                 if now >= slice {
                     break;
                 }
-                std::hint::spin_loop();
+                // Whoever else could run on this CPU goes first: a look must not cost a guest its turn.
+                std::thread::yield_now();
             }
             tokio::task::yield_now().await;
             if self.socket.control().transport.streams.lock().has_departures() {

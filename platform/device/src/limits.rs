@@ -39,6 +39,6 @@ pub const KICK_PAUSE_MILLIS: u64 = 10;
 /// Time the ring thread may spin before it lets services and timers run, microseconds.
 pub const SPIN_SLICE_MICROS: u64 = 5;
 
-/// Hosts with fewer CPUs than this are never polled on: the spinning thread would take the CPU
-/// that the guest, or a statement, needs.
-pub const POLLING_CPUS_MIN: usize = 4;
+/// Hosts with fewer CPUs than this are never polled on: the spinning thread would take the one CPU
+/// that the guest needs to say anything.
+pub const POLLING_CPUS_MIN: usize = 2;

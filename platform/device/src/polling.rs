@@ -12,7 +12,8 @@ use crate::limits::POLLING_CPUS_MIN;
 pub enum Polling {
     /// Never: every packet to a sleeping device is one kick.
     Off,
-    /// After work, for a learned time of at most `max`; never on hosts of few CPUs.
+    /// After work, for a learned time of at most `max`, giving way to every other thread that could
+    /// run; never on hosts of one CPU.
     Adaptive {
         /// Longest time to spin after the last packet.
         max: Duration,
