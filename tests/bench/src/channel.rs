@@ -148,7 +148,7 @@ async fn interleaved(arguments: &Arguments, vamosd: &Path, directory: &Path) -> 
         guest,
         postgres: readers,
     };
-    let slices = Slices { requests: 200, concurrent: Duration::from_millis(150), transactions: 10 };
+    let slices = Slices { requests: 200, concurrent: Duration::from_millis(150), transactions: 20 };
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 15 } else { 61 });
     // One round before the count: caches, plans and files at their size.
     rounds::run(&mut variants, &platform, slices, &arguments.only, &mut Samples::default())
@@ -194,36 +194,46 @@ async fn postgres(directory: &Path) -> anyhow::Result<(Option<Postgres>, Option<
 }
 
 fn summarise(samples: &Samples, report: &mut Report) {
-    let s = samples;
-    report.add("ping_vs_socket", Estimate::of_ratio(&s.ping, &s.socket), "ratio", Some(Target::AtMost(1.5)));
-    report.add("ping", Estimate::of(&s.ping), "us", None);
-    report.add("socket", Estimate::of(&s.socket), "us", None);
-    let together = Estimate::of_ratio(&s.ping_together, &s.socket_together);
-    report.add("ping_vs_socket_one_cpu", together, "ratio", None);
-    report.add("ping_one_cpu", Estimate::of(&s.ping_together), "us", None);
-    report.add("socket_one_cpu", Estimate::of(&s.socket_together), "us", None);
-    let select_vs_postgres = Estimate::of_ratio(&s.select, &s.select_postgres);
-    report.add("select_vs_postgres", select_vs_postgres, "ratio", Some(Target::AtMost(0.9)));
-    report.add("select_vs_inprocess", Estimate::of_ratio(&s.select, &s.select_inprocess), "ratio", None);
-    report.add("select", Estimate::of(&s.select), "us", None);
-    report.add("select_postgres", Estimate::of(&s.select_postgres), "us", None);
-    report.add("select_inprocess", Estimate::of(&s.select_inprocess), "us", None);
-    report.add("cpu_per_select", Estimate::of(&s.select_cpu), "us", None);
-    let transitions = Estimate::of(&s.transitions);
+    use Slice::{
+        Ping, PingApart, Select, SelectApart, SelectInProcess, SelectPostgres, SelectPostgresApart, Socket,
+        SocketApart,
+    };
+    let of = |slice| Estimate::of(samples.of(slice));
+    let ratio = |above, below| samples.ratio(above, below);
+    report.add("ping_vs_socket", ratio(Ping, Socket), "ratio", Some(Target::AtMost(1.5)));
+    report.add("ping", of(Ping), "us", None);
+    report.add("socket", of(Socket), "us", None);
+    report.add("select_vs_postgres", ratio(Select, SelectPostgres), "ratio", Some(Target::AtMost(0.9)));
+    report.add("select_vs_inprocess", ratio(Select, SelectInProcess), "ratio", None);
+    report.add("select", of(Select), "us", None);
+    report.add("select_postgres", of(SelectPostgres), "us", None);
+    report.add("select_inprocess", of(SelectInProcess), "us", None);
+    report.add("cpu_per_select", Estimate::of(&samples.select_cpu), "us", None);
+    report.add("ping_vs_socket_apart", ratio(PingApart, SocketApart), "ratio", None);
+    report.add("ping_apart", of(PingApart), "us", None);
+    report.add("socket_apart", of(SocketApart), "us", None);
+    report.add("select_vs_postgres_apart", ratio(SelectApart, SelectPostgresApart), "ratio", None);
+    report.add("select_apart", of(SelectApart), "us", None);
+    report.add("select_postgres_apart", of(SelectPostgresApart), "us", None);
+    let transitions = Estimate::of(&samples.transitions);
     report.add("transitions_per_statement_64", transitions, "transitions", Some(Target::CountAtMost(0.2)));
-    report.add("statements_per_second_64", Estimate::of(&s.concurrent), "1/s", None);
+    report.add("statements_per_second_64", of(Slice::Concurrent), "1/s", None);
     report.add(
         "statements_vs_postgres_64",
-        Estimate::of_ratio(&s.concurrent, &s.concurrent_postgres),
+        ratio(Slice::Concurrent, Slice::ConcurrentPostgres),
         "ratio",
         None,
     );
-    report.add("cpu_per_statement_64", Estimate::of(&s.concurrent_cpu), "us", None);
-    report.add("client_cpu_per_statement_64", Estimate::of(&s.client_cpu), "us", None);
-    let bulk = Estimate::of_ratio(&s.load, &s.load_inprocess);
-    report.add("bulk_vs_inprocess", bulk, "ratio", Some(Target::AtLeast(0.8)));
-    report.add("bulk", Estimate::of(&s.load), "rows/s", None);
-    report.add("bulk_inprocess", Estimate::of(&s.load_inprocess), "rows/s", None);
+    report.add("cpu_per_statement_64", Estimate::of(&samples.concurrent_cpu), "us", None);
+    report.add("client_cpu_per_statement_64", Estimate::of(&samples.client_cpu), "us", None);
+    report.add(
+        "bulk_vs_inprocess",
+        ratio(Slice::Load, Slice::LoadInProcess),
+        "ratio",
+        Some(Target::AtLeast(0.8)),
+    );
+    report.add("bulk", of(Slice::Load), "rows/s", None);
+    report.add("bulk_inprocess", of(Slice::LoadInProcess), "rows/s", None);
 }
 
 /// Cells and PostgreSQL run as other users and must reach what is theirs below `directory`.

@@ -1,10 +1,11 @@
 //! On which CPUs the two ends of a round trip run.
 //!
-//! A wake-up on the waker's own CPU is a context switch; on another one it is an interrupt to a CPU that
-//! may be asleep, several times the price on a machine that is itself virtual. The scheduler's choice
-//! differs from run to run and between kinds of descriptors, so latencies are compared with the choice
-//! taken away: both variants apart, as a VM's CPU and its cell are, or both on one CPU. Throughput is
-//! compared as the scheduler likes it.
+//! A wake-up on the waker's own CPU is a context switch. On another one it is an interrupt to a CPU that
+//! may be asleep, and what that costs is up to the hypervisor: between 25 and 55 us a round trip on the same
+//! machine within minutes, whatever the channel does. The scheduler chooses differently from run to run and
+//! between kinds of descriptors. So latencies are compared with the choice taken away: on one CPU, where
+//! only what the two sides do counts, and, for comparison, apart, as a VM's CPU and its cell are.
+//! Throughput is compared as the scheduler likes it.
 
 use anyhow::Context;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -1,11 +1,13 @@
 //! The rounds: each gives every variant a short slice, in an order that alternates, so that whatever
 //! else the machine does falls on all of them alike.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use tokio_postgres::Statement as PostgresStatement;
+use vamos_proto::frame::HEADER_BYTES;
 
 use crate::echo::Echo;
 use crate::guest::{Guest, Loader, Reader, selects_at_once};
@@ -60,60 +62,55 @@ pub struct PostgresReaders {
     pub keys: Keys,
 }
 
-/// What the rounds found, a sample a round; times in microseconds.
+/// What the rounds found, a sample a round.
 #[derive(Debug, Default)]
 pub struct Samples {
-    /// Rounds so far.
-    pub rounds: usize,
-    /// Socket ping-pong.
-    pub socket: Vec<f64>,
-    /// SQL ping.
-    pub ping: Vec<f64>,
-    /// Socket ping-pong, both ends on one CPU.
-    pub socket_together: Vec<f64>,
-    /// SQL ping, both ends on one CPU.
-    pub ping_together: Vec<f64>,
-    /// Point SELECT over the link.
-    pub select: Vec<f64>,
-    /// The same in this process.
-    pub select_inprocess: Vec<f64>,
-    /// The same over PostgreSQL's socket.
-    pub select_postgres: Vec<f64>,
-    /// CPU of the cell for one point SELECT of a single session.
+    rounds: usize,
+    slices: HashMap<Slice, Vec<f64>>,
+    /// CPU of the cell for one point SELECT of a single session, microseconds.
     pub select_cpu: Vec<f64>,
-    /// Statements a second of the concurrent sessions.
-    pub concurrent: Vec<f64>,
-    /// The same over PostgreSQL's socket.
-    pub concurrent_postgres: Vec<f64>,
     /// Transitions a statement of the concurrent sessions.
     pub transitions: Vec<f64>,
-    /// CPU of the cell a statement of the concurrent sessions.
+    /// CPU of the cell a statement of the concurrent sessions, microseconds.
     pub concurrent_cpu: Vec<f64>,
-    /// CPU of the client a statement of the concurrent sessions.
+    /// CPU of the client a statement of the concurrent sessions, microseconds.
     pub client_cpu: Vec<f64>,
-    /// Rows a second of the load over the link.
-    pub load: Vec<f64>,
-    /// The same in this process.
-    pub load_inprocess: Vec<f64>,
 }
 
-/// The slices of a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+impl Samples {
+    /// A slice's own figures: see [`Slice`].
+    pub fn of(&self, slice: Slice) -> &[f64] {
+        self.slices.get(&slice).map_or(&[], Vec::as_slice)
+    }
+
+    /// The ratio of two slices, round by round.
+    pub fn ratio(&self, above: Slice, below: Slice) -> Option<Estimate> {
+        Estimate::of_ratio(self.of(above), self.of(below))
+    }
+}
+
+/// The slices of a round. Round trips give microseconds, concurrent ones statements a second, loads rows a
+/// second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Slice {
     /// Socket ping-pong.
     Socket,
     /// SQL ping.
     Ping,
-    /// Socket ping-pong, both ends on one CPU.
-    SocketTogether,
-    /// SQL ping, both ends on one CPU.
-    PingTogether,
     /// Point SELECT over the link.
     Select,
-    /// The same in this process.
-    SelectInProcess,
     /// The same over PostgreSQL's socket.
     SelectPostgres,
+    /// The same in this process.
+    SelectInProcess,
+    /// Socket ping-pong, the ends on CPUs of their own.
+    SocketApart,
+    /// SQL ping, the ends on CPUs of their own.
+    PingApart,
+    /// Point SELECT over the link, the ends on CPUs of their own.
+    SelectApart,
+    /// The same over PostgreSQL's socket.
+    SelectPostgresApart,
     /// Many sessions of the link at once.
     Concurrent,
     /// Many connections to PostgreSQL at once.
@@ -125,14 +122,16 @@ pub enum Slice {
 }
 
 /// Compared slices are next to each other.
-const ORDER: [Slice; 11] = [
+const ORDER: [Slice; 13] = [
     Slice::Socket,
     Slice::Ping,
-    Slice::SocketTogether,
-    Slice::PingTogether,
     Slice::Select,
     Slice::SelectPostgres,
     Slice::SelectInProcess,
+    Slice::SocketApart,
+    Slice::PingApart,
+    Slice::SelectApart,
+    Slice::SelectPostgresApart,
     Slice::Concurrent,
     Slice::ConcurrentPostgres,
     Slice::Load,
@@ -157,67 +156,61 @@ pub async fn run(
     }
     samples.rounds += 1;
     for slice in order.into_iter().filter(|slice| only.is_empty() || only.contains(slice)) {
-        one(slice, variants, platform, slices, samples)
-            .await
-            .with_context(|| format!("run the slice {slice:?}"))?;
+        let sample = one(slice, variants, platform, slices, samples).await;
+        let sample = sample.with_context(|| format!("run the slice {slice:?}"))?;
+        samples.slices.entry(slice).or_default().extend(sample);
     }
     Ok(())
 }
 
+/// The slice's figure; `None` without PostgreSQL.
 async fn one(
     slice: Slice,
     variants: &mut Variants,
     platform: &Platform,
     slices: Slices,
     samples: &mut Samples,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<f64>> {
+    let count = slices.requests;
     let rows = (slices.transactions * ROWS_PER_TRANSACTION) as f64;
     slice.place(variants, platform)?;
-    match slice {
-        Slice::Socket => samples.socket.push(socket(variants, slices.requests)?),
-        Slice::SocketTogether => samples.socket_together.push(socket(variants, slices.requests)?),
-        Slice::Ping => samples.ping.push(microseconds(&variants.guest.pings(slices.requests).await?)),
-        Slice::PingTogether => {
-            samples.ping_together.push(microseconds(&variants.guest.pings(slices.requests).await?))
-        }
+    Ok(Some(match slice {
+        // A ping's frame is a header and nothing else, both ways.
+        Slice::Socket | Slice::SocketApart => microseconds(&variants.echo.round_trips(count, HEADER_BYTES)?),
+        Slice::Ping | Slice::PingApart => microseconds(&variants.guest.pings(count).await?),
         Slice::Select => {
             let before = platform.cell_cpu()?;
-            samples.select.push(microseconds(&variants.reader.selects(slices.requests).await?));
+            let times = variants.reader.selects(count).await?;
             let cpu = platform.cell_cpu()?.saturating_sub(before);
-            samples.select_cpu.push(cpu.as_secs_f64() * 1e6 / slices.requests as f64);
+            samples.select_cpu.push(cpu.as_secs_f64() * 1e6 / count as f64);
+            microseconds(&times)
         }
-        Slice::SelectInProcess => {
-            samples.select_inprocess.push(microseconds(&variants.inprocess.selects(slices.requests)?));
+        Slice::SelectApart => microseconds(&variants.reader.selects(count).await?),
+        Slice::SelectPostgres | Slice::SelectPostgresApart => {
+            let Some(postgres) = &mut variants.postgres else { return Ok(None) };
+            microseconds(&postgres.selects(count).await?)
         }
-        Slice::SelectPostgres => {
-            if let Some(postgres) = &mut variants.postgres {
-                samples.select_postgres.push(microseconds(&postgres.selects(slices.requests).await?));
-            }
-        }
+        Slice::SelectInProcess => microseconds(&variants.inprocess.selects(count)?),
         Slice::Concurrent => concurrent(variants, platform, slices.concurrent, samples).await?,
         Slice::ConcurrentPostgres => {
-            if let Some(postgres) = &mut variants.postgres {
-                let start = Instant::now();
-                let answered = postgres.selects_at_once(start + slices.concurrent).await?;
-                samples.concurrent_postgres.push(answered as f64 / start.elapsed().as_secs_f64());
-            }
+            let Some(postgres) = &mut variants.postgres else { return Ok(None) };
+            let start = Instant::now();
+            let answered = postgres.selects_at_once(start + slices.concurrent).await?;
+            answered as f64 / start.elapsed().as_secs_f64()
         }
-        Slice::Load => {
-            samples.load.push(rows / variants.loader.load(slices.transactions).await?.as_secs_f64())
-        }
-        Slice::LoadInProcess => {
-            samples.load_inprocess.push(rows / variants.inprocess.load(slices.transactions)?.as_secs_f64());
-        }
-    }
-    Ok(())
+        Slice::Load => rows / variants.loader.load(slices.transactions).await?.as_secs_f64(),
+        Slice::LoadInProcess => rows / variants.inprocess.load(slices.transactions)?.as_secs_f64(),
+    }))
 }
 
 impl Slice {
     /// Puts the two ends of a round trip where they belong, and throughput wherever it likes.
     fn place(self, variants: &Variants, platform: &Platform) -> anyhow::Result<()> {
         let placement = match self {
-            Slice::Socket | Slice::Ping | Slice::Select | Slice::SelectPostgres => Placement::Apart,
-            Slice::SocketTogether | Slice::PingTogether => Placement::Together,
+            Slice::Socket | Slice::Ping | Slice::Select | Slice::SelectPostgres => Placement::Together,
+            Slice::SocketApart | Slice::PingApart | Slice::SelectApart | Slice::SelectPostgresApart => {
+                Placement::Apart
+            }
             _ => Placement::Free,
         };
         let mut far = platform.cell()?;
@@ -227,28 +220,23 @@ impl Slice {
     }
 }
 
-/// A ping's frame is a header and nothing else, both ways.
-fn socket(variants: &mut Variants, count: usize) -> anyhow::Result<f64> {
-    Ok(microseconds(&variants.echo.round_trips(count, vamos_proto::frame::HEADER_BYTES)?))
-}
-
+/// Statements a second of many sessions at once, and what they cost.
 async fn concurrent(
     variants: &mut Variants,
     platform: &Platform,
     duration: Duration,
     samples: &mut Samples,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<f64> {
     let before = (platform.transitions()?, platform.cell_cpu()?, Pid::own().cpu()?);
     let start = Instant::now();
     let answered = selects_at_once(&mut variants.readers, start + duration).await? as f64;
     let elapsed = start.elapsed();
     let after = (platform.transitions()?, platform.cell_cpu()?, Pid::own().cpu()?);
     let transitions = (after.0.kicks + after.0.calls).saturating_sub(before.0.kicks + before.0.calls);
-    samples.concurrent.push(answered / elapsed.as_secs_f64());
     samples.transitions.push(transitions as f64 / answered);
     samples.concurrent_cpu.push(after.1.saturating_sub(before.1).as_secs_f64() * 1e6 / answered);
     samples.client_cpu.push(after.2.saturating_sub(before.2).as_secs_f64() * 1e6 / answered);
-    Ok(())
+    Ok(answered / elapsed.as_secs_f64())
 }
 
 impl PostgresReaders {

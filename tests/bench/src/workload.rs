@@ -5,8 +5,8 @@ use vamos_sql_protocol::{BlockBuilder, ValueRef};
 /// Rows of the table that is read.
 pub const ITEMS: i64 = 10_000;
 
-/// Rows of one transaction of the load, in every variant.
-pub const ROWS_PER_TRANSACTION: i64 = 500;
+/// Rows of one transaction of the load, in every variant: what fills one block, as in the agent's COPY.
+pub const ROWS_PER_TRANSACTION: i64 = 750;
 
 /// Table that is read by key (SQLite's words; PostgreSQL understands them too).
 pub const CREATE_ITEM: &str = "CREATE TABLE item (id BIGINT PRIMARY KEY, name TEXT NOT NULL, price DOUBLE PRECISION NOT NULL, stock BIGINT NOT NULL)";
@@ -117,6 +117,13 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vamos_sql_protocol::limits::SQL_BLOCK_BYTES;
+
+    #[test]
+    fn a_transaction_is_one_full_block() {
+        let bytes = packages(1_000_000, ROWS_PER_TRANSACTION).len() as f64 / SQL_BLOCK_BYTES as f64;
+        assert!((0.9..1.1).contains(&bytes), "{bytes} blocks");
+    }
 
     #[test]
     fn keys_visit_every_row() {
