@@ -67,11 +67,11 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     runtime.context("start the runtime")?.block_on(obey(arguments))
 }
 
-async fn obey(Arguments { channel, command }: Arguments) -> anyhow::Result<()> {
+async fn obey(Arguments { channel: address, command }: Arguments) -> anyhow::Result<()> {
     if let Command::Run { socket_dir, no_tcp } = command {
-        return run::run(RunConfig { channel, socket_dir, tcp: !no_tcp }).await;
+        return run::run(RunConfig { channel: address, socket_dir, tcp: !no_tcp }).await;
     }
-    let channel = channel.connect().await.context("reach the host")?;
+    let channel = address.connect().await.with_context(|| format!("reach the host over {address}"))?;
     match command {
         Command::Run { .. } => Ok(()),
         Command::Sql { database, statements } => {

@@ -42,7 +42,8 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
     let (trigger, shutdown) = shutdown::channel();
-    let channel = config.channel.connect().await.context("reach the host")?;
+    let channel =
+        config.channel.connect().await.with_context(|| format!("reach the host over {}", config.channel))?;
     let databases = Arc::new(Databases::new(channel.clone()));
     let mut doors = Doors::new(Arc::clone(&databases), shutdown);
     let outcome = tokio::select! {
