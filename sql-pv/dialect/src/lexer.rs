@@ -240,7 +240,7 @@ impl<'a> Lexer<'a> {
             }
             b':' if second == b':' => (Kind::Cast, start + 2),
             b if b.is_ascii_digit() || (b == b'.' && second.is_ascii_digit()) => {
-                (Kind::Number, self.run(start, |b| is_word(b) && b != b'$' || b == b'.'))
+                (Kind::Number, self.run(start, |b| is_word(b) || b == b'.'))
             }
             b if is_word(b) => (Kind::Word, self.run(start, is_word)),
             b => (Kind::Symbol(b), start + 1),

@@ -247,6 +247,10 @@ fn names_and_numbers_of_things() {
             "SELECT attidentity, attnotnull FROM pg_attribute WHERE attrelid = 'author'::regclass AND attname = 'id'",
             "d|t",
         ),
+        (
+            "SELECT array_agg(indisunique ORDER BY indexrelid) FROM pg_index WHERE indrelid = 'book'::regclass",
+            "{t,f,f,t}",
+        ),
         ("SELECT indisprimary = 't' FROM pg_index WHERE indexrelid = 'book_pkey'::regclass", "t"),
         ("SELECT setting FROM pg_settings WHERE name = 'server_version'", "15.8 (VAMOS)"),
         ("SELECT relname FROM pg_class WHERE relname LIKE 'CHEAP'", ""),

@@ -3,8 +3,13 @@
 
 use sqlparser::ast::Expr;
 
+use crate::postgres::types::PgType;
+
 /// A value as an element.
-pub(super) fn element(value: &str) -> String {
+pub(super) fn element(value: &str, kind: PgType) -> String {
+    if kind == PgType::Bool {
+        return format!("(CASE WHEN {value} IS NULL THEN 'NULL' WHEN {value} THEN 't' ELSE 'f' END)");
+    }
     format!(
         "(CASE WHEN {value} IS NULL THEN 'NULL' WHEN {value} = '' OR lower({value}) = 'null' \
          OR {value} GLOB '*[ ,{{}}\"\\]*' THEN '\"' || replace(replace({value}, '\\', '\\\\'), '\"', '\\\"') || '\"' \
@@ -13,16 +18,16 @@ pub(super) fn element(value: &str) -> String {
 }
 
 /// `ARRAY(SELECT ...)`.
-pub(super) fn of_query(query: &str) -> String {
+pub(super) fn of_query(query: &str, kind: PgType) -> String {
     format!(
         "(WITH vamos_list(v) AS ({query}) SELECT '{{' || coalesce(group_concat({}, ','), '') || '}}' FROM vamos_list)",
-        element("v")
+        element("v", kind)
     )
 }
 
 /// `ARRAY[...]`.
-pub(super) fn of_values(values: &[String]) -> String {
-    let elements: Vec<String> = values.iter().map(|value| element(value)).collect();
+pub(super) fn of_values(values: &[String], kind: PgType) -> String {
+    let elements: Vec<String> = values.iter().map(|value| element(value, kind)).collect();
     if elements.is_empty() {
         return "'{}'".to_owned();
     }

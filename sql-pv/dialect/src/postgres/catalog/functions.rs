@@ -166,13 +166,18 @@ pub(super) fn result_type(name: &str, first: Option<PgType>) -> PgType {
     }
 }
 
-/// The call as an expression of SQLite's. Its arguments are translated already.
-pub(super) fn call(function: &mut Function, session: &SessionView<'_>) -> Result<Expr, Refusal> {
+/// The call as an expression of SQLite's. Its arguments are translated already; `kind` is its elements' type if it
+/// makes an array.
+pub(super) fn call(
+    function: &mut Function,
+    kind: PgType,
+    session: &SessionView<'_>,
+) -> Result<Expr, Refusal> {
     let name = last_part(&function.name);
     let name = name.trim_matches('"');
     if let FunctionArguments::Subquery(query) = &function.args {
         return match name {
-            "array" => Ok(raw(arrays::of_query(&query.to_string()))),
+            "array" => Ok(raw(arrays::of_query(&query.to_string(), kind))),
             _ => Err(unknown(name)),
         };
     }
@@ -185,7 +190,7 @@ pub(super) fn call(function: &mut Function, session: &SessionView<'_>) -> Result
         return Ok(Expr::Function(function.clone()));
     }
     if name == "array_agg" {
-        return array_agg(function);
+        return array_agg(function, kind);
     }
     let Some(arguments) = arguments(function) else { return Err(unknown(name)) };
     if let Some(value) = session_value(name, &arguments, session) {
@@ -292,10 +297,10 @@ fn format_type(oid: &str, modifier: &str) -> String {
 }
 
 /// `array_agg(x ORDER BY y)` in the text form of arrays.
-fn array_agg(function: &mut Function) -> Result<Expr, Refusal> {
+fn array_agg(function: &mut Function, kind: PgType) -> Result<Expr, Refusal> {
     let FunctionArguments::List(list) = &mut function.args else { return Err(unknown("array_agg")) };
     let element = match list.args.as_slice() {
-        [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] => arrays::element(&expr.to_string()),
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] => arrays::element(&expr.to_string(), kind),
         _ => return Err(unknown("array_agg")),
     };
     if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {

@@ -16,7 +16,7 @@ use super::infer::{Types, cast_type, column_of};
 use super::operators::{escape, join_subquery, like, membership, regex, truth};
 use super::prune;
 use super::regs::{self, Reg};
-use super::tree::{last_part, raw, string, string_value};
+use super::tree::{arguments, last_part, raw, string, string_value};
 use super::{arrays, functions};
 use crate::postgres::answer::Refusal;
 use crate::postgres::literal::quote_name;
@@ -77,7 +77,8 @@ impl<'a> Rewriter<'a> {
             }
             Expr::Array(array) => {
                 let values: Vec<String> = array.elem.iter().map(ToString::to_string).collect();
-                Some(raw(arrays::of_values(&values)))
+                let kind = array.elem.first().map_or(PgType::Text, |element| self.types.of(element));
+                Some(raw(arrays::of_values(&values, kind)))
             }
             Expr::Function(function) => Some(self.function(function)?),
             Expr::Trim { trim_where, trim_what, expr: inner, .. } => {
@@ -275,7 +276,9 @@ impl<'a> Rewriter<'a> {
             _ => &[],
         };
         self.used.extend(reads.iter().map(|&name| name.to_owned()));
-        let replaced = functions::call(function, self.session)?;
+        let first =
+            arguments(function).and_then(|arguments| arguments.first().map(|first| self.types.of(first)));
+        let replaced = functions::call(function, first.unwrap_or(PgType::Text), self.session)?;
         let reg = match name.as_str() {
             "to_regclass" => Some(Reg::Class),
             "to_regtype" => Some(Reg::Type),

@@ -126,11 +126,12 @@ pub(super) fn rewrite(
             around("CAST(", " AS NUMERIC)")
         }
         PgType::Numeric => return Err(refuse().hint("round(x, n) rounds to n digits.")),
-        PgType::Text | PgType::Name => around("CAST(", " AS TEXT)"),
-        PgType::Varchar => match target.modifiers.first() {
-            Some(length) => around("substr(", &format!(", 1, {length})")),
+        PgType::Text | PgType::Name | PgType::Varchar if target.modifiers.is_empty() => match &string {
+            // A string is text already.
+            Some(text) => whole(edits, literal::quote(text)),
             None => around("CAST(", " AS TEXT)"),
         },
+        PgType::Varchar => around("substr(", &format!(", 1, {})", target.modifiers.join(", "))),
         PgType::Bool => match &string {
             Some(text) => {
                 let value = truth(text).ok_or_else(|| invalid("boolean", text, here))?;
