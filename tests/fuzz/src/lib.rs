@@ -6,6 +6,8 @@
 
 pub mod frame;
 pub mod mutation;
+pub mod postgres_message;
+pub mod ring_and_packet;
 pub mod seeds;
 pub mod vhost_user_message;
 
@@ -23,6 +25,8 @@ pub struct Target {
 /// Every target.
 pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame::run, seeds: seeds::frame::seeds },
+    Target { name: "postgres_message", run: postgres_message::run, seeds: seeds::postgres_message::seeds },
+    Target { name: "ring_and_packet", run: ring_and_packet::run, seeds: seeds::ring_and_packet::seeds },
     Target {
         name: "vhost_user_message",
         run: vhost_user_message::run,

@@ -1,7 +1,8 @@
-//! `vhost_user_message`: what vamosd's keeper makes of the messages a VMM sends.
+//! `vhost_user_message`: what vamosd's keeper, and the device behind it, make of the messages a VMM sends.
 //!
 //! An input is a sequence of messages as they arrive on the socket, each preceded by a byte that says
-//! how many descriptors came with it. What must hold: a message is passed on, refused or ends the
+//! how many descriptors came with it. The device gets them as they are, on a socket with real
+//! descriptors: it does not rely on the keeper. What must hold of the keeper: a message is passed on, refused or ends the
 //! connection; what is passed on is a part of what came, means the same when it is read again, and
 //! names only queues and memory that can exist.
 
@@ -9,7 +10,27 @@ use vamos_host::keeper::message::{HEADER_BYTES, Header, Region, Request, parse};
 use vamos_host::limits::{MEMORY_REGIONS_MAX, QUEUE_SIZE_MAX, QUEUES_MAX, VHOST_USER_BODY_BYTES_MAX};
 
 /// Reads `input` as a sequence of messages.
-pub fn run(mut input: &[u8]) {
+pub fn run(input: &[u8]) {
+    keeper(input);
+    device(input);
+}
+
+/// The device's entry wants a length before each piece: a whole message is a piece.
+fn device(mut input: &[u8]) {
+    let mut pieces = Vec::new();
+    while let Some((fds, rest)) = input.split_first() {
+        let body = rest.first_chunk::<HEADER_BYTES>().map_or(0, |wire| Header::decode(wire).size as usize);
+        let length = HEADER_BYTES.saturating_add(body).min(rest.len()).min(usize::from(u16::MAX));
+        let (piece, rest) = rest.split_at(length);
+        pieces.push(*fds);
+        pieces.extend_from_slice(&(length as u16).to_le_bytes());
+        pieces.extend_from_slice(piece);
+        input = rest;
+    }
+    vamos_device::fuzz::control(&pieces);
+}
+
+fn keeper(mut input: &[u8]) {
     while let Some((fds, rest)) = input.split_first()
         && let Some((wire, rest)) = rest.split_first_chunk::<HEADER_BYTES>()
     {

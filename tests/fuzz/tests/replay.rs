@@ -89,6 +89,8 @@ macro_rules! replays {
 
 replays! {
     frame,
+    postgres_message,
+    ring_and_packet,
     vhost_user_message,
 }
 
