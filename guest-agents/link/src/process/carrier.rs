@@ -199,9 +199,10 @@ impl Carrier {
 
     fn pass(&mut self, cx: &mut Context<'_>) -> Result<(), BadUsed> {
         self.shared.streams().carrier_is_at_work();
+        let mut starved;
         loop {
             let received = self.receive()?;
-            let starved = self.transmit()?;
+            starved = self.transmit()?;
             self.kick_if_wanted();
             if received > 0 {
                 // Once more behind the tasks that were just woken.
@@ -221,6 +222,11 @@ impl Carrier {
         }
         let mut streams = self.shared.streams();
         streams.wake_when_departing(cx.waker());
+        if !starved && streams.has_departures() {
+            // Another thread had something to send after the pass had looked and before it could be
+            // told whom to wake.
+            cx.waker().wake_by_ref();
+        }
         Ok(())
     }
 
