@@ -24,6 +24,9 @@ pub const VHOST_USER_REPLY_MAX: Duration = Duration::from_secs(5);
 /// Longest a front-end may take between the first and the last byte of a message.
 pub const VHOST_USER_MESSAGE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a front-end that connects while another is attached waits for that one to go.
+pub const SECOND_FRONT_END_GRACE: Duration = Duration::from_millis(20);
+
 /// Longest a cell may take from its start to being ready.
 pub const CELL_START_MAX: Duration = Duration::from_secs(10);
 

@@ -5,5 +5,4 @@ mod front_ends;
 mod isolation;
 mod life;
 mod support;
-mod syscalls;
 mod volumes;

@@ -98,6 +98,8 @@ impl Host {
 
 async fn start(config: &Config) -> Arc<Platform> {
     assert!(rustix::process::geteuid().is_root(), "cells are started by root; run these tests as root");
+    // Shown with the output of a test that fails.
+    let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::DEBUG).try_init();
     set_child_subreaper(Some(getpid())).unwrap();
     let directories = Directories::prepare(&config.state_dir, &config.run_dir).unwrap();
     let uids = UidRange { first: config.cells.uid_first, count: config.cells.uid_count };

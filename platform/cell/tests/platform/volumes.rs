@@ -22,6 +22,7 @@ async fn refuses_until_mended(
     assert!(vamos_link::ProcessGuest::attach(&host.socket("a")).await.is_err());
     let other = host.attach("b").await.session().await;
     assert_eq!(number(&other, "SELECT 1").await, 1);
+    drop(other);
     mends(&host.volume("a"));
     host.platform.replace_cell(&vm_id("a"), None).await.unwrap();
     host.until("a", VmState::Ready).await;
@@ -75,6 +76,10 @@ async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
     drop(session);
     host.until("a", VmState::Ready).await;
     let file = host.volume("a").join("catalog.db");
+    // The log alone would be enough to recover from.
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(host.volume("a").join(format!("catalog.db{suffix}")));
+    }
     fs::write(&file, vec![0x55; 8192]).unwrap();
     host.platform.replace_cell(&vm_id("a"), None).await.unwrap();
     let broken = host.until("a", VmState::Broken).await.status;

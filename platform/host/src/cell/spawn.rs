@@ -260,7 +260,8 @@ fn prepare_volume(path: &Path, uid: u32) -> Result<(), StartError> {
     let wrong = |reason: String| StartError::Volume { path: path.into(), reason };
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {
-            return chown(path, Some(uid), Some(uid)).map_err(|error| wrong(format!("change owner: {error}")));
+            return chown(path, Some(uid), Some(uid))
+                .map_err(|error| wrong(format!("change owner: {error}")));
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(wrong(format!("create: {error}"))),

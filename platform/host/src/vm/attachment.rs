@@ -5,6 +5,7 @@ use std::os::unix::net;
 
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{info, warn};
 use vamos_proto::cell::{Attach, to_cell};
 use vamos_proto::id::VmId;
@@ -13,6 +14,7 @@ use crate::cell::channel::ChannelError;
 use crate::cell::spawn::Cell;
 use crate::keeper::relay::Relay;
 use crate::keeper::socket::MessageSocket;
+use crate::limits::SECOND_FRONT_END_GRACE;
 
 /// The relay of the connected front-end, if there is one. Dropping it ends the connection.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ impl Attachment {
     /// # Errors
     /// When the cell cannot be told; it is as good as gone.
     pub(super) async fn accept(&mut self, front_end: UnixStream, cell: &Cell) -> Result<(), ChannelError> {
+        // A VMM that is restarted connects while its predecessor's connection is still being closed.
+        let _ = timeout(SECOND_FRONT_END_GRACE, self.relays.join_next()).await;
         if self.is_attached() {
             warn!(vm = %self.vm, "a second front-end connected while one is attached: refused; end the first VMM, or give this one a socket of its own");
             return Ok(());
