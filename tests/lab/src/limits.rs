@@ -37,3 +37,6 @@ pub const VERIFY_STEP_MAX: Duration = Duration::from_secs(40 * 60);
 
 /// A measurement, its build included.
 pub const BENCH_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Rows of one COPY of the demo.
+pub const COPY_ROWS_MAX: usize = 50_000;

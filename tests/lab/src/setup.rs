@@ -16,8 +16,8 @@ pub enum Needs {
     Bench,
 }
 
-/// QEMU; what a guest is made of; the client that the guest runs.
-const DEMO: &[&str] = &["qemu-system-x86", "busybox-static", "postgresql-client"];
+/// QEMU; what a guest is made of, with what unpacks a kernel's modules; the client that the guest runs.
+const DEMO: &[&str] = &["qemu-system-x86", "busybox-static", "xz-utils", "zstd", "postgresql-client"];
 
 /// pgbench is in the server's package.
 const POSTGRES: &str = "postgresql";

@@ -14,6 +14,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::figures::{Figure, Figures};
+use crate::limits::COPY_ROWS_MAX;
 use crate::setup::{Needs, prepare};
 use crate::{Guest, Host, HostConfig, Lab, Vm};
 use catalogue::Catalogue;
@@ -121,7 +122,7 @@ fn load(host: &Host, vm: &Vm, workload: &Workload, figures: &mut Figures, say: &
         seconds += took;
         let speed = batch.rows as f64 / took;
         // A handful of rows measures the start of the statement.
-        if batch.rows >= workload::BATCH_ROWS_MAX / 2 {
+        if batch.rows >= COPY_ROWS_MAX / 2 {
             speeds.push(speed);
         }
         say(&format!("COPY {:<10} {:>6} rows in {took:5.2} s, {speed:>6.0} rows/s", batch.table, batch.rows));

@@ -8,10 +8,8 @@ use anyhow::{Context, Result, ensure};
 use super::catalogue::{Batch, Catalogue, Field};
 use super::questions::{QUESTIONS, lookup};
 use super::{CATALOG, INDEXES, SCHEMA};
+use crate::limits::COPY_ROWS_MAX;
 use crate::{Guest, Vm};
-
-/// Rows of one COPY.
-pub const BATCH_ROWS_MAX: usize = 50_000;
 
 /// Packages looked up one by one.
 const LOOKUPS: usize = 400;
@@ -42,7 +40,7 @@ impl Workload {
     pub fn write(catalogue: &Catalogue, directory: &Path) -> Result<Self> {
         let mut batches = Vec::new();
         for table in &catalogue.tables {
-            batches.extend(table.write(directory, BATCH_ROWS_MAX)?);
+            batches.extend(table.write(directory, COPY_ROWS_MAX)?);
         }
         let packages = &catalogue.table("package")?.rows;
         let every = packages.len().div_ceil(LOOKUPS).max(1);
