@@ -28,7 +28,7 @@ impl Connect for Channel {
 
 /// The databases, shared by all front doors.
 pub struct Databases {
-    host: Box<dyn Connect>,
+    host: Mutex<Arc<dyn Connect>>,
     known: Mutex<BTreeMap<String, Database>>,
 }
 
@@ -41,7 +41,12 @@ struct Database {
 impl Databases {
     /// None yet: [`update`](Self::update) makes them known.
     pub fn new(host: impl Connect + 'static) -> Self {
-        Self { host: Box::new(host), known: Mutex::default() }
+        Self { host: Mutex::new(Arc::new(host)), known: Mutex::default() }
+    }
+
+    /// Reaches the host another way from now on: the one before is lost.
+    pub fn reach(&self, host: impl Connect + 'static) {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(host);
     }
 
     /// Takes the bindings of a Welcome. Links of bindings that are gone end with their last session.
@@ -81,7 +86,8 @@ impl Databases {
             return Ok(Some(client.clone()));
         }
         *link = None;
-        let client = self.host.connect(port).await?;
+        let host = Arc::clone(&self.host.lock().unwrap_or_else(PoisonError::into_inner));
+        let client = host.connect(port).await?;
         *link = Some(client.clone());
         Ok(Some(client))
     }

@@ -47,7 +47,7 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
     let databases = Arc::new(Databases::new(channel.clone()));
     let mut doors = Doors::new(Arc::clone(&databases), shutdown);
     let outcome = tokio::select! {
-        outcome = follow(&channel, &config, &databases, &mut doors) => outcome,
+        outcome = follow(channel, &config, &databases, &mut doors) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -62,14 +62,14 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
 
 /// Keeps the doors as the host's Welcomes say; a lost host is looked for until it is back.
 async fn follow(
-    channel: &Channel,
+    mut channel: Channel,
     config: &RunConfig,
     databases: &Databases,
     doors: &mut Doors,
 ) -> anyhow::Result<()> {
     let mut ready = false;
     loop {
-        let lost = match converse(channel).await {
+        let lost = match converse(&channel).await {
             Ok((mut conversation, mut welcome)) => loop {
                 databases.update(&welcome.bindings);
                 let opened = doors.update(&addresses(&welcome.bindings, config)).await;
@@ -92,6 +92,11 @@ async fn follow(
         // A device without a host refuses at once or answers in its own time; the pause only keeps
         // the first case from spinning.
         tokio::time::sleep(HOST_RETRY_PAUSE).await;
+        // A process guest has to attach to the device anew; for a VM's own device this is nothing.
+        if let Ok(reached) = config.channel.connect().await {
+            channel = reached;
+            databases.reach(channel.clone());
+        }
     }
 }
 

@@ -64,6 +64,8 @@ async fn hello(mut stream: ByteStream, mut bound: watch::Receiver<bool>) {
 struct Host {
     directory: tempfile::TempDir,
     bound: watch::Sender<bool>,
+    /// Counts the deaths of its cells.
+    deaths: watch::Sender<usize>,
     served: Arc<Mutex<usize>>,
 }
 
@@ -75,6 +77,7 @@ impl Host {
         let service = Arc::new(SqlService::new(engine, SqlConfig::default()));
         let listener = UnixListener::bind(directory.path().join("vhost.sock")).expect("a socket");
         let (bound, following) = watch::channel(true);
+        let (deaths, dying) = watch::channel(0);
         let served = Arc::new(Mutex::new(0));
         let counted = Arc::clone(&served);
         std::thread::spawn(move || {
@@ -82,18 +85,23 @@ impl Host {
                 let control = control.expect("a front-end");
                 let cell = Arc::new(Cell { service: Arc::clone(&service), bound: following.clone() });
                 *counted.lock().expect("no thread panicked") += 1;
+                let mut dying = dying.clone();
+                dying.borrow_and_update();
                 std::thread::spawn(move || {
                     let config = DeviceConfig { cid: GuestCid::FIRST, polling: Polling::Off };
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                     let serving = async {
                         let device = Device::new(control, config, cell, Arc::new(Counters::default()));
-                        device.expect("a device").run().await
+                        tokio::select! {
+                            ended = device.expect("a device").run() => ended.expect("the device serves to its end"),
+                            _ = dying.changed() => {}
+                        }
                     };
-                    runtime.expect("a runtime").block_on(serving).expect("the device serves to its end");
+                    runtime.expect("a runtime").block_on(serving);
                 });
             }
         });
-        Self { directory, bound, served }
+        Self { directory, bound, deaths, served }
     }
 
     fn path(&self) -> &Path {
@@ -183,6 +191,22 @@ async fn it_serves_until_it_is_told_to_end() {
     assert!(ended.success(), "{ended}");
     assert!(!host.socket().exists(), "the socket outlived the agent");
     assert_eq!(*host.served.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_comes_back_is_found_again() {
+    let host = Host::start();
+    let _agent = host.run().await;
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(host.path().join("doors")).user("me").dbname("shop");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a connection");
+    let ended = tokio::spawn(connection);
+    client.batch_execute("CREATE TABLE t(x INTEGER); INSERT INTO t VALUES (1)").await.unwrap();
+    host.deaths.send_modify(|deaths| *deaths += 1);
+    let farewell = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("in time").unwrap();
+    assert_eq!(farewell.unwrap_err().code(), Some(&tokio_postgres::error::SqlState::ADMIN_SHUTDOWN));
+    until("the agent has attached again", || *host.served.lock().unwrap() == 2).await;
+    assert_eq!(host.psql("SELECT count(*) FROM t").await, "1\n");
 }
 
 #[tokio::test]
