@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::limits::{PROCESS_END_MAX, QUOTED_LINES_MAX};
 use crate::run::{RUN_VARIABLE, RunDir};
@@ -19,6 +19,7 @@ use crate::run::{RUN_VARIABLE, RunDir};
 pub struct Process {
     name: String,
     child: Child,
+    status: Option<ExitStatus>,
 }
 
 impl Process {
@@ -32,7 +33,7 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", shown(&command)))?;
-        Ok(Self { name: name.to_owned(), child })
+        Ok(Self { name: name.to_owned(), child, status: None })
     }
 
     /// Its process id.
@@ -51,7 +52,16 @@ impl Process {
     /// # Errors
     /// When the kernel does not say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("asking for the end of {}", self.name))
+        if self.status.is_none() {
+            // Looked at but not reaped, it keeps its number, and so its group's, from being another's.
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let ended = waitid(WaitId::Pid(self.pid()?), look)
+                .with_context(|| format!("asking for the end of {}", self.name))?;
+            if ended.is_some() {
+                self.kill();
+            }
+        }
+        Ok(self.status)
     }
 
     /// Waits for its end.
@@ -97,11 +107,14 @@ impl Process {
 
     /// SIGKILL to the whole group, now.
     pub fn kill(&mut self) {
+        if self.status.is_some() {
+            return;
+        }
         // The group outlives its leader: UML's threads do not end with it.
         if let Ok(pid) = self.pid() {
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        let _ = self.child.wait();
+        self.status = self.child.wait().ok();
     }
 
     fn pid(&self) -> Result<Pid> {
@@ -196,5 +209,47 @@ pub fn last_lines_of(path: &Path) -> String {
         Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => format!("({}: {error})", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts without a run: its mark does not matter here.
+    fn start(script: &str) -> Process {
+        let child = Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap();
+        Process { name: "sh".to_owned(), child, status: None }
+    }
+
+    #[test]
+    fn a_group_ends_with_its_leader() {
+        let directory = tempfile::tempdir().unwrap();
+        let pid = directory.path().join("pid");
+        let mut process = start(&format!("sleep 600 & echo $! >{}; exit 3", pid.display()));
+        assert_eq!(process.wait(Duration::from_secs(10)).unwrap().code(), Some(3));
+        let left = std::fs::read_to_string(pid).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while std::fs::read_to_string(format!("/proc/{}/stat", left.trim()))
+            .is_ok_and(|stat| !stat.contains(") Z"))
+        {
+            assert!(Instant::now() < until, "the background process lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn an_end_is_reported_again() {
+        let mut process = start("exit 7");
+        assert_eq!(process.wait(Duration::from_secs(10)).unwrap().code(), Some(7));
+        assert_eq!(process.end().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed() {
+        let error = output_within(Duration::from_millis(100), Command::new("sleep").arg("600")).unwrap_err();
+        assert!(error.to_string().contains("has not ended"), "{error}");
+        let said = output_within(Duration::from_secs(10), Command::new("echo").arg("x")).unwrap();
+        assert_eq!(said, "x\n");
     }
 }
