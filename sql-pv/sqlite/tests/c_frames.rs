@@ -1,11 +1,11 @@
 //! THREATS, group C: frames and sessions that break the rules. (26 and 28 come with resumed sessions.)
 
-mod common;
+mod support;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, Host};
 use prost::Message;
+use support::{Client, Host};
 use vamos_proto::frame::{Header, SEQUENCE_MAX};
 use vamos_service::ServiceError;
 use vamos_sql_protocol::{Kind, Value, message};
@@ -18,7 +18,7 @@ const EXECUTE: u16 = Kind::Execute as u16;
 async fn is_ended(client: &mut Client, session: u32, sequence: u64) {
     let error = client.error(session, sequence).await;
     assert_eq!(error.sqlstate, "08P01", "{error:?}");
-    client.send_raw(session, 1_000, EXECUTE, &common::execute("SELECT 1", &[]).encode_to_vec()).await;
+    client.send_raw(session, 1_000, EXECUTE, &support::execute("SELECT 1", &[]).encode_to_vec()).await;
     assert_eq!(client.error(session, 1_000).await.sqlstate, "08003");
     client.send_raw(0, 77, Kind::Ping as u16, &[]).await;
     assert_eq!(client.reply(0, 77).await.0, Kind::Pong);
@@ -122,7 +122,7 @@ async fn c27_sequences_that_are_not_next() {
     let host = Host::start();
     for sequence in [0, 1, 3, 4_000, SEQUENCE_MAX] {
         let mut client = host.session().await;
-        client.send_raw(1, sequence, EXECUTE, &common::execute("SELECT 1", &[]).encode_to_vec()).await;
+        client.send_raw(1, sequence, EXECUTE, &support::execute("SELECT 1", &[]).encode_to_vec()).await;
         is_ended(&mut client, 1, sequence).await;
     }
     // The last number there is, reached honestly, is the end as well.
@@ -131,7 +131,7 @@ async fn c27_sequences_that_are_not_next() {
         message::Open { protocol: 1, database: "catalog".into(), ..Default::default() }.encode_to_vec();
     client.send_raw(1, SEQUENCE_MAX - 1, Kind::Open as u16, &open).await;
     assert_eq!(client.reply(1, SEQUENCE_MAX - 1).await.0, Kind::Opened);
-    client.send_raw(1, SEQUENCE_MAX, EXECUTE, &common::execute("SELECT 1", &[]).encode_to_vec()).await;
+    client.send_raw(1, SEQUENCE_MAX, EXECUTE, &support::execute("SELECT 1", &[]).encode_to_vec()).await;
     is_ended(&mut client, 1, SEQUENCE_MAX).await;
 }
 
@@ -223,7 +223,7 @@ async fn t06_two_tenants_guess_each_others_ids() {
     let mut thief = bob.link();
     for session in 1..50 {
         thief
-            .send_raw(session, 4, EXECUTE, &common::execute("SELECT * FROM secret", &[]).encode_to_vec())
+            .send_raw(session, 4, EXECUTE, &support::execute("SELECT * FROM secret", &[]).encode_to_vec())
             .await;
         assert_eq!(thief.error(session, 4).await.sqlstate, "08003");
     }
@@ -238,6 +238,6 @@ async fn t06_two_tenants_guess_each_others_ids() {
     thief.send_raw(1, 1, Kind::Open as u16, &open).await;
     let (_, body) = thief.reply(1, 1).await;
     assert_ne!(message::Opened::decode(body).unwrap().key, opened.key);
-    thief.send_raw(1, 2, EXECUTE, &common::execute("SELECT * FROM secret", &[]).encode_to_vec()).await;
+    thief.send_raw(1, 2, EXECUTE, &support::execute("SELECT * FROM secret", &[]).encode_to_vec()).await;
     assert_eq!(thief.error(1, 2).await.sqlstate, "42P01");
 }

@@ -1,25 +1,15 @@
-//! THREATS, group D and threats 5 to 10: SQL that means harm.
+//! THREATS, group D and threat 9: SQL that means harm.
 
-mod common;
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::{Client, Host};
+use support::{Host, all_fail, impatient, int};
 use vamos_sql_protocol::{BlockBuilder, Value, ValueRef};
 use vamos_sql_server::SqlConfig;
 use vamos_sqlite::{GiveUp, SqliteConfig};
-
-fn int(i: i64) -> Value {
-    Value::Integer(i)
-}
-
-async fn all_fail(client: &mut Client, sqlstate: &str, texts: &[&str]) {
-    for text in texts {
-        assert_eq!(client.fails(text).await, sqlstate, "{text}");
-    }
-}
 
 #[tokio::test]
 async fn d31_no_file_but_the_database() {
@@ -141,15 +131,6 @@ async fn d33_durability_cannot_be_weakened() {
     client.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
     client.run("PRAGMA user_version = 7").await;
     assert_eq!(client.rows("PRAGMA user_version").await, [[int(7)]]);
-}
-
-fn impatient(give_up: GiveUp) -> SqliteConfig {
-    SqliteConfig {
-        statement_deadline: Duration::from_millis(400),
-        watchdog_grace: Duration::from_secs(1),
-        give_up,
-        ..SqliteConfig::default()
-    }
 }
 
 #[tokio::test]
@@ -439,103 +420,4 @@ async fn d40_a_transaction_left_alone_lets_go_of_the_lane() {
     tokio::time::sleep(Duration::from_millis(400)).await;
     hog.run("ROLLBACK").await;
     hog.run("INSERT INTO t VALUES (5)").await;
-}
-
-#[tokio::test]
-async fn t08_settings_never_leak_to_another_session() {
-    let host = Host::start();
-    let mut clients = Vec::new();
-    for _ in 0..4 {
-        clients.push(host.session().await);
-    }
-    clients[0].run("CREATE TABLE t (a)").await;
-    clients[0].run("PRAGMA query_only = ON").await;
-    for _ in 0..5 {
-        assert_eq!(clients[0].fails("INSERT INTO t VALUES (1)").await, "25006");
-        clients[0].rows("SELECT * FROM t").await;
-        for client in &mut clients[1..] {
-            client.run("INSERT INTO t VALUES (1)").await;
-            assert_eq!(client.rows("PRAGMA query_only").await, [[int(0)]]);
-        }
-    }
-}
-
-#[tokio::test]
-async fn t08_what_the_operator_made_read_only_stays_so() {
-    let host = Host::start();
-    host.session().await.run("CREATE TABLE t (a)").await;
-    let volume = host.volume;
-    drop(host.service);
-    let engine = SqliteConfig { read_only: true, ..SqliteConfig::default() };
-    let engine = vamos_sqlite::SqliteEngine::open(volume.path(), "catalog", engine).unwrap();
-    let service = Arc::new(vamos_sql_server::SqlService::new(engine, SqlConfig::default()));
-    let host = Host { service, volume };
-    let mut client = host.session().await;
-    let writes = [
-        "INSERT INTO t VALUES (1)",
-        "CREATE TABLE u (a)",
-        "DROP TABLE t",
-        "PRAGMA user_version = 7",
-        "VACUUM",
-    ];
-    all_fail(&mut client, "25006", &writes).await;
-    assert_eq!(client.fails("PRAGMA query_only = OFF").await, "42501");
-    client.run("PRAGMA query_only = ON").await;
-    assert_eq!(client.rows("PRAGMA query_only").await, [[int(1)]]);
-    client.run("BEGIN").await;
-    assert_eq!(client.fails("DELETE FROM t").await, "25006");
-    client.run("ROLLBACK").await;
-    assert_eq!(client.rows("SELECT count(*) FROM t").await, [[int(0)]]);
-}
-
-/// Damaged files are answered with an error or with what can be read; never with a panic.
-#[tokio::test]
-async fn t10_damaged_databases() {
-    let host = Host::start();
-    let mut client = host.session().await;
-    client.run("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT, c UNIQUE)").await;
-    client.run("CREATE INDEX i ON t (b)").await;
-    client.run("CREATE VIRTUAL TABLE f USING fts5(body)").await;
-    client.run("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) INSERT INTO t SELECT i, hex(i), i * 7 FROM n").await;
-    client.run("INSERT INTO f SELECT b FROM t").await;
-    let path = host.path();
-    client.end().await.unwrap();
-    drop(host.service);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-    let sound = std::fs::read(&path).unwrap();
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % below as u64) as usize
-    };
-    for _ in 0..40 {
-        let volume = tempfile::tempdir().unwrap();
-        let mut bytes = sound.clone();
-        for _ in 0..=random(60) {
-            let at = 24 + random(bytes.len() - 24);
-            bytes[at] = random(256) as u8;
-        }
-        std::fs::write(volume.path().join("catalog.db"), &bytes).unwrap();
-        let Ok(engine) =
-            vamos_sqlite::SqliteEngine::open(volume.path(), "catalog", impatient(GiveUp::new(|_| {})))
-        else {
-            continue;
-        };
-        let service = Arc::new(vamos_sql_server::SqlService::new(engine, SqlConfig::default()));
-        let host = Host { service, volume };
-        let mut client = host.session().await;
-        for text in [
-            "SELECT count(*), sum(length(b)) FROM t",
-            "SELECT * FROM t ORDER BY b",
-            "SELECT * FROM f('3')",
-            "INSERT INTO t (b) VALUES ('x')",
-            "DELETE FROM t WHERE a % 2",
-            "PRAGMA quick_check",
-        ] {
-            let _ = client.try_run(text).await;
-        }
-    }
 }

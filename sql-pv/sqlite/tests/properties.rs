@@ -1,9 +1,9 @@
 //! Whatever is said, in whatever order, is answered as a bare SQLite answers it.
 
-mod common;
+mod support;
 
-use common::{Host, Outcome};
 use proptest::prelude::*;
+use support::{Host, Outcome};
 use vamos_sql_protocol::Value;
 
 /// One line of a script; every one means something to a table `t (a INTEGER PRIMARY KEY, b, c UNIQUE)`.

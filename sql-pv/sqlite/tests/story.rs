@@ -1,10 +1,10 @@
 //! What clients do with the engine, told as they would: through the service, over frames.
 
-mod common;
+mod support;
 
 use std::time::{Duration, Instant};
 
-use common::{Host, execute, is_open};
+use support::{Host, execute, is_open};
 use vamos_sql_protocol::message::{self, Transaction};
 use vamos_sql_protocol::{BlockBuilder, Kind, Value, ValueRef};
 use vamos_sql_server::SqlConfig;

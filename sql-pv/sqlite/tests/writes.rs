@@ -1,6 +1,6 @@
 //! Replies of many sessions leave in few writes: on the real channel each write is a transition.
 
-mod common;
+mod support;
 
 use std::io;
 use std::pin::Pin;
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use common::{Client, Host, execute};
 use prost::Message;
+use support::{Client, Host, execute};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use vamos_proto::frame;
 use vamos_proto::id::VmId;

@@ -22,9 +22,9 @@ pub struct File {
 }
 
 impl File {
-    /// The folder of the file's package: the part of the path before `src/`, `tests/` or `build.rs`.
+    /// The folder of the file's package: the part of the path before `src/`, `tests/`, `examples/` or `build.rs`.
     pub fn package(&self) -> &str {
-        let ends = [self.path.find("/src/"), self.path.rfind("/tests/"), self.path.find("/build.rs")];
+        let ends = ["/src/", "/tests/", "/examples/", "/build.rs"].map(|end| self.path.rfind(end));
         ends.into_iter().flatten().next().map_or("", |end| &self.path[..end])
     }
 }
@@ -128,11 +128,11 @@ fn file(path: String, text: String) -> File {
     File { path, text, source }
 }
 
-/// Integration tests and benches of a package: `<package>/tests/`, `<package>/benches/`. The top
-/// folder `tests/` itself holds packages.
+/// Integration tests, benches and examples of a package: `<package>/tests/` and so on. The top folder
+/// `tests/` itself holds packages.
 fn is_test_path(path: &str) -> bool {
     let inner = path.strip_prefix("tests/").unwrap_or(path);
-    inner.split('/').any(|part| part == "tests" || part == "benches")
+    inner.split('/').any(|part| ["tests", "benches", "examples"].contains(&part))
 }
 
 /// A module declared `#[cfg(test)] mod x;` makes a test of every file of it.
@@ -196,6 +196,7 @@ mod tests {
             ("platform/vsock/src/a/b.rs", "platform/vsock"),
             ("tests/lab/tests/boot.rs", "tests/lab"),
             ("proto/build.rs", "proto"),
+            ("platform/device/examples/ping.rs", "platform/device"),
             ("README.md", ""),
         ] {
             assert_eq!(file(path.to_owned(), String::new()).package(), package, "{path}");

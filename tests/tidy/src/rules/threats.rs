@@ -53,8 +53,9 @@ const ROWS: &[(&str, &str)] = &[
     ("e45", "cell killed between Parse and Execute, in COPY, with an open portal, after COMMIT"),
 ];
 
-/// First and last row of each group.
+/// First and last row of each group; `t` is the table of threats, the others are bad inputs and faults.
 const GROUPS: &[(char, u32, u32)] = &[
+    ('t', 1, 27),
     ('a', 1, 13),
     ('b', 14, 22),
     ('c', 23, 30),

@@ -19,7 +19,29 @@ use vamos_sql_protocol::limits::SQL_FRAME_BYTES_MAX;
 use vamos_sql_protocol::message::{self, Transaction};
 use vamos_sql_protocol::{BlockBuilder, Kind, Rows, Value};
 use vamos_sql_server::{SqlConfig, SqlService};
-use vamos_sqlite::{SqliteConfig, SqliteEngine};
+use vamos_sqlite::{GiveUp, SqliteConfig, SqliteEngine};
+
+/// An integer value.
+pub fn int(i: i64) -> Value {
+    Value::Integer(i)
+}
+
+/// Each of these texts is refused with that SQLSTATE.
+pub async fn all_fail(client: &mut Client, sqlstate: &str, texts: &[&str]) {
+    for text in texts {
+        assert_eq!(client.fails(text).await, sqlstate, "{text}");
+    }
+}
+
+/// An engine that gives statements little time.
+pub fn impatient(give_up: GiveUp) -> SqliteConfig {
+    SqliteConfig {
+        statement_deadline: Duration::from_millis(400),
+        watchdog_grace: Duration::from_secs(1),
+        give_up,
+        ..SqliteConfig::default()
+    }
+}
 
 /// A host with one database.
 pub struct Host {
