@@ -53,6 +53,9 @@ pub enum ClientError {
     /// The session was closed while something of it was still in use.
     #[error("the session has ended")]
     SessionEnded,
+    /// A statement was used with another session than the one that prepared it; nothing was sent.
+    #[error("the statement was prepared by another session")]
+    ForeignStatement,
     /// The service answered with something the protocol does not allow here.
     #[error("the SQL service answered a request with {0}")]
     UnexpectedReply(&'static str),
@@ -111,6 +114,7 @@ impl ClientError {
             ClientError::LinkLost(_) => "08006",
             ClientError::Connect(_) => "08001",
             ClientError::SessionEnded => "08003",
+            ClientError::ForeignStatement => "26000",
             ClientError::UnexpectedReply(_) | ClientError::Block(_) => "08P01",
             ClientError::Limit { .. } => "54000",
         }

@@ -324,9 +324,13 @@ impl Link {
         }
     }
 
-    /// Ends the outward half of the stream, so that the service sees the end at once.
-    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.state().stream).poll_shutdown(cx)
+    /// Ends the stream and drops this half of it, so that the service sees the end whoever still holds the link.
+    pub(crate) fn poll_let_go(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        // A stream that cannot be ended politely, or not at once, is dropped all the same.
+        let _ = Pin::new(&mut state.stream).poll_shutdown(cx);
+        state.stream = Box::new(tokio::io::sink());
+        Poll::Ready(())
     }
 }
 

@@ -105,7 +105,8 @@ impl Session {
         execution.outcome().await
     }
 
-    /// Sends a prepared statement without waiting for its outcome.
+    /// Sends a prepared statement without waiting for its outcome. It travels with its text, so that
+    /// requests sent after it can never run before it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -114,8 +115,17 @@ impl Session {
         statement: &Statement,
         parameters: &[Value],
     ) -> Result<InFlight, ClientError> {
+        self.own(statement)?;
         self.room().await;
-        let execution = self.start_prepared(statement, parameters, 0, OUTCOME_WINDOW_BLOCKS_MAX)?;
+        let body = message::Execute {
+            statement: statement.id(),
+            text: Some(statement.text().to_owned()),
+            parameters: checked(parameters)?,
+            rows: 0,
+            blocks: OUTCOME_WINDOW_BLOCKS_MAX,
+            describe: false,
+        };
+        let execution = Execution::start(&self.link, self.reference, body, Some(statement.clone()))?;
         Ok(InFlight { execution })
     }
 
@@ -145,20 +155,15 @@ impl Session {
         atomic: bool,
     ) -> Result<impl Future<Output = Result<BatchOutcome, ClientError>> + Send + use<>, ClientError> {
         self.own(statement)?;
-        let mut body =
-            message::Batch { statement: statement.id(), text: None, parameters: rows.finish(), atomic };
+        // With its text: beside a block of rows it is nothing, and a batch that had to be sent again would come
+        // after those sent behind it.
+        let text = Some(statement.text().to_owned());
+        let body = message::Batch { statement: statement.id(), text, parameters: rows.finish(), atomic };
         let mut pending = self.send(Kind::Batch, &body, 0)?;
-        let (link, reference, text) = (Arc::clone(&self.link), self.reference, statement.clone());
         Ok(async move {
-            loop {
-                match pending.reply().await? {
-                    Reply::Batch(result) => return Ok(BatchOutcome::from(result)),
-                    Reply::TextWanted if body.text.is_none() => {
-                        body.text = Some(text.text().to_owned());
-                        pending = Pending::send(&link, Request::awaited(reference, Kind::Batch, &body, 0))?;
-                    }
-                    other => return Err(ClientError::UnexpectedReply(other.name())),
-                }
+            match pending.reply().await? {
+                Reply::Batch(result) => Ok(BatchOutcome::from(result)),
+                other => Err(ClientError::UnexpectedReply(other.name())),
             }
         })
     }
@@ -220,7 +225,7 @@ impl Session {
         if statement.session() == self.reference {
             return Ok(());
         }
-        Err(ClientError::UnexpectedReply("nothing: the statement belongs to another session"))
+        Err(ClientError::ForeignStatement)
     }
 
     fn send<M: prost::Message>(&self, kind: Kind, body: &M, cursor: u64) -> Result<Pending, ClientError> {

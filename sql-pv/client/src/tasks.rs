@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::BytesMut;
 use prost::Message;
@@ -79,10 +78,5 @@ pub(crate) async fn write(link: Arc<Link>) {
     if let Err(loss) = outcome {
         link.lose(loss);
     }
-    // The reader drops its half when it sees the loss; a stream that cannot be shut down is gone anyway.
-    let _ = poll_fn(|cx| match link.poll_shutdown(cx) {
-        Poll::Pending => Poll::Ready(Ok(())),
-        done => done,
-    })
-    .await;
+    poll_fn(|cx| link.poll_let_go(cx)).await;
 }

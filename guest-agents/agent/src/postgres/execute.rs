@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use pgwire::messages::response::CommandComplete;
 use tokio::io::{AsyncRead, AsyncWrite};
-use vamos_sql_client::{ClientError, Cursor};
+use vamos_sql_client::{CancelHandle, Session, Statement};
 use vamos_sql_dialect::postgres::{Answer, Discard, SettingChange, Settings, Transaction, Translated};
 
 use super::connection::{Connection, Failure};
 use super::error::{PgError, Severity};
 use super::result;
 use super::transaction::{Block, State};
+
+/// Between attempts to interrupt a statement that is over its time.
+const CANCEL_PAUSE: Duration = Duration::from_millis(100);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Refuses what an aborted transaction does not take.
@@ -24,30 +27,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Err(PgError::in_failed_transaction())
         } else {
             Ok(())
-        }
-    }
-
-    /// Waits for a statement no longer than `statement_timeout`, then interrupts it.
-    pub(super) async fn timed<T>(
-        settings: &Settings,
-        session: &vamos_sql_client::Session,
-        work: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, Failure> {
-        let Some(timeout) = settings.statement_timeout_ms() else { return Ok(work.await?) };
-        tokio::pin!(work);
-        tokio::select! {
-            done = &mut work => Ok(done?),
-            () = tokio::time::sleep(Duration::from_millis(timeout)) => {
-                session.cancel_handle().cancel();
-                match work.await {
-                    Err(ClientError::Sql(error)) if error.sqlstate == "57014" => {
-                        let mut told = PgError::from(error);
-                        told.message = "canceling statement due to statement timeout".to_owned();
-                        Err(told.into())
-                    }
-                    done => Ok(done?),
-                }
-            }
         }
     }
 
@@ -233,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Refuses a statement that writes in a READ ONLY transaction.
-    pub(super) fn check_read_only(&self, statement: &vamos_sql_client::Statement) -> Result<(), PgError> {
+    pub(super) fn check_read_only(&self, statement: &Statement) -> Result<(), PgError> {
         if !self.block.read_only || statement.is_read_only() {
             return Ok(());
         }
@@ -243,16 +222,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         ))
     }
 
-    /// The first block of a cursor, which also tells whether the statement ran at all.
-    pub(super) async fn first_block(&mut self, cursor: &mut Cursor) -> Result<Option<bytes::Bytes>, Failure> {
-        Self::timed(&self.settings, &self.session, cursor.next_block()).await
-    }
-
     /// Queues the completion of a statement the engine ran.
     pub(super) fn complete(&mut self, tag: String) {
         if matches!(tag.split(' ').next(), Some("CREATE" | "DROP" | "ALTER")) {
             self.texts.clear();
         }
         self.wire.put(&CommandComplete::new(tag.replace('\0', "")));
+    }
+}
+
+/// How long a statement has, and what ends it.
+pub(super) struct Deadline {
+    timeout: Option<Duration>,
+    cancel: CancelHandle,
+}
+
+impl Deadline {
+    /// The deadline of a session's next statement.
+    pub(super) fn new(settings: &Settings, session: &Session) -> Self {
+        let timeout = settings.statement_timeout_ms().map(Duration::from_millis);
+        Self { timeout, cancel: session.cancel_handle() }
+    }
+
+    /// Lets a statement run, its rows' way to the client included; after `statement_timeout` it is interrupted.
+    pub(super) async fn meet<T>(self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let Some(timeout) = self.timeout else { return work.await };
+        tokio::pin!(work);
+        if let Ok(done) = tokio::time::timeout(timeout, &mut work).await {
+            return done;
+        }
+        loop {
+            // Between two rounds of rows there is nothing to interrupt: the next round will be.
+            self.cancel.cancel();
+            match tokio::time::timeout(CANCEL_PAUSE, &mut work).await {
+                Ok(Err(Failure::Told(mut error))) if error.sqlstate == "57014" => {
+                    error.message = "canceling statement due to statement timeout".to_owned();
+                    return Err(error.into());
+                }
+                Ok(done) => return done,
+                Err(_) => {}
+            }
+        }
     }
 }

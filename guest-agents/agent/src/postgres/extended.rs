@@ -12,6 +12,7 @@ use vamos_sql_dialect::postgres::{Rewritten, Translated};
 
 use super::connection::{Connection, Failure};
 use super::error::PgError;
+use super::execute::Deadline;
 use super::frontend::{self, Bind, Target};
 use super::parameter;
 use super::prepared::Prepared;
@@ -134,7 +135,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let Some(mut portal) = self.portals.remove(name) else {
             return Err(PgError::new("34000", format!("portal \"{name}\" does not exist")).into());
         };
-        let outcome = self.execute_portal(&mut portal, rows).await;
+        let deadline = Deadline::new(&self.settings, &self.session);
+        let outcome = deadline.meet(self.execute_portal(&mut portal, rows)).await;
         match outcome {
             Ok(()) => {
                 // The end of a transaction takes its portals with it.
@@ -224,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             PORTAL_WINDOW_BLOCKS,
         );
         let mut cursor = cursor.await?;
-        let first = self.first_block(&mut cursor).await?;
+        let first = cursor.next_block().await?;
         let mut shapes = portal.prepared.shapes()?.unwrap_or_default();
         if cursor.columns()[..] != engine.statement.columns()[..] {
             // The schema changed since the statement was prepared. What this portal's description said can be

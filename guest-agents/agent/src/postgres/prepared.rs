@@ -144,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if let Some(known) = self.texts.find(sql) {
             return Ok(known);
         }
-        let statement = Self::timed(&self.settings, &self.session, self.session.prepare(sql)).await?;
+        let statement = self.session.prepare(sql).await?;
         let wanted = statement.parameters() > 0
             || statement.columns().iter().any(|column| PgType::of_declared(&column.declared).is_none());
         let types =

@@ -6,6 +6,7 @@ use vamos_sql_dialect::postgres::{PgType, Translated, split};
 
 use super::connection::{Connection, Failure};
 use super::error::PgError;
+use super::execute::Deadline;
 use super::result;
 use super::tag::command_tag;
 use super::transaction::State;
@@ -73,16 +74,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Failure::Told(error) => Failure::Told(in_original(error, &translated)),
             io => io,
         };
-        match &translated {
-            Translated::Copy(copy) => self.copy(copy).await,
-            Translated::Catalog(catalog) => {
-                self.run_text(text, &catalog.sql, Some(&catalog.columns), None).await.map_err(place)
+        let deadline = Deadline::new(&self.settings, &self.session);
+        let work = async {
+            match &translated {
+                Translated::Copy(copy) => self.copy(copy).await,
+                Translated::Catalog(catalog) => {
+                    self.run_text(text, &catalog.sql, Some(&catalog.columns), None).await
+                }
+                Translated::Rewritten(rewritten) => {
+                    self.run_text(text, &rewritten.sql, None, rewritten.tag).await
+                }
+                _ => self.run_text(text, text, None, None).await,
             }
-            Translated::Rewritten(rewritten) => {
-                self.run_text(text, &rewritten.sql, None, rewritten.tag).await.map_err(place)
-            }
-            _ => self.run_text(text, text, None, None).await,
-        }
+        };
+        deadline.meet(work).await.map_err(place)
     }
 
     /// Runs one statement and sends all of its rows.
@@ -98,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.check_read_only(&statement)?;
         }
         let mut cursor = self.session.execute_cursor(sql, &[], 0, PORTAL_WINDOW_BLOCKS).await?;
-        let first = self.first_block(&mut cursor).await?;
+        let first = cursor.next_block().await?;
         let columns = cursor.columns().clone();
         let mut rows = 0;
         if !columns.is_empty() {

@@ -7,7 +7,7 @@ use pgwire::messages::Message;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::error::PgError;
+use super::error::{PgError, Severity};
 use super::frontend::{self, Frontend, FrontendError};
 use crate::limits::{POSTGRES_OUTPUT_BYTES, POSTGRES_READ_BYTES};
 
@@ -153,7 +153,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Queues an error or notice. `text` is what its position counts characters of.
     pub fn put_error(&mut self, error: &PgError, text: Option<&str>) {
-        use super::error::Severity;
         let mut fields = vec![
             (b'S', error.severity.as_str().to_owned()),
             (b'V', error.severity.as_str().to_owned()),

@@ -18,7 +18,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) async fn copy_out(&mut self, copy: &Copy) -> Result<u64, Failure> {
         let (sql, known) = self.copied_query(copy)?;
         let mut cursor = self.session.execute_cursor(&sql, &[], 0, PORTAL_WINDOW_BLOCKS).await?;
-        let first = self.first_block(&mut cursor).await?;
+        let first = cursor.next_block().await?;
         let shapes = match known {
             Some(known) => known,
             None => shapes(cursor.columns(), &[], first.as_deref())?,
