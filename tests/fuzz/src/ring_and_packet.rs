@@ -44,6 +44,8 @@ fn written(mut writes: &[u8]) -> Vec<u8> {
 /// What the model knows of the peer's side of a connection.
 #[derive(Debug, Default)]
 struct Peer {
+    /// The stream at this end, until its owner lets go of it.
+    stream: Option<StreamId>,
     buf_alloc: u32,
     fwd_cnt: u32,
     sent_to_it: u32,
@@ -53,7 +55,7 @@ struct Peer {
 struct Play {
     mux: Mux,
     /// Streams an owner holds, with the bytes it has yet to read.
-    owned: Vec<(StreamId, (VsockPort, VsockPort), VecDeque<u8>)>,
+    owned: Vec<(StreamId, VecDeque<u8>)>,
     peers: HashMap<(VsockPort, VsockPort), Peer>,
     next_byte: u8,
 }
@@ -105,10 +107,10 @@ impl Play {
         match received {
             Received::Request(id, port) => {
                 assert_eq!(port, header.dst_port);
-                self.peers.insert(ports, Peer::default());
+                self.peers.insert(ports, Peer { stream: Some(id), ..Peer::default() });
                 // A slot that is given again belongs to nobody any more.
-                assert!(self.owned.iter().all(|(owned, _, _)| *owned != id), "a stream has one owner");
-                self.owned.push((id, ports, VecDeque::new()));
+                assert!(self.owned.iter().all(|(owned, _)| *owned != id), "a stream has one owner");
+                self.owned.push((id, VecDeque::new()));
                 if header.src_port.0 % 5 != 4 {
                     self.mux.accept(id);
                 }
@@ -116,9 +118,8 @@ impl Play {
             Received::Taken if header.op == Operation::ReadWrite as u16 => {
                 assert_eq!(payload.len(), header.len as usize, "what was not there cannot be taken");
                 self.next_byte = self.next_byte.wrapping_add(payload.len() as u8);
-                if let Some((_, _, unread)) =
-                    self.owned.iter_mut().rev().find(|(_, owned, _)| *owned == ports)
-                {
+                let stream = self.peers.get(&ports).and_then(|peer| peer.stream);
+                if let Some((_, unread)) = self.owned.iter_mut().find(|(owned, _)| Some(*owned) == stream) {
                     unread.extend(payload);
                 }
             }
@@ -133,7 +134,7 @@ impl Play {
 
     fn read(&mut self, which: u8, amount: usize) {
         let Some(at) = usize::from(which).checked_rem(self.owned.len()) else { return };
-        let (id, _, unread) = &mut self.owned[at];
+        let (id, unread) = &mut self.owned[at];
         let mut out = vec![0; amount.max(1)];
         match self.mux.poll_read(*id, &mut Context::from_waker(Waker::noop()), &mut out) {
             Poll::Ready(Ok(0)) => assert!(unread.is_empty(), "the end came before {} bytes", unread.len()),
@@ -158,7 +159,11 @@ impl Play {
     fn let_go(&mut self, which: u8, close: bool) {
         let Some(at) = usize::from(which).checked_rem(self.owned.len()) else { return };
         if close {
-            let (id, _, _) = self.owned.swap_remove(at);
+            let (id, _) = self.owned.swap_remove(at);
+            self.peers
+                .values_mut()
+                .filter(|peer| peer.stream == Some(id))
+                .for_each(|peer| peer.stream = None);
             self.mux.close(id);
         } else {
             let _ = self.mux.poll_shutdown(self.owned[at].0, &mut Context::from_waker(Waker::noop()));
