@@ -164,7 +164,8 @@ impl Seat {
 
 /// Serves one session until it needs no connection of its own any more.
 pub(crate) fn serve<'c>(database: &Database, conn: &'c Conn, task: SeatTask, open: Vec<Open<'c>>) -> Keep {
-    let mut serving = Serving { database, conn, cursors: open, turn: None, schema_changed: false };
+    let mut serving =
+        Serving { database, conn, cursors: open, turn: None, schema_changed: false, temp_changed: false };
     let idle_max = database.config.idle_in_transaction_max;
     loop {
         let may_idle = conn.db.is_autocommit() && serving.cursors.is_empty();
@@ -194,6 +195,8 @@ struct Serving<'s, 'c> {
     turn: Option<Turn>,
     /// The open transaction has changed the schema.
     schema_changed: bool,
+    /// The open transaction has made or dropped temporary objects, which its end may undo.
+    temp_changed: bool,
 }
 
 impl<'c> Serving<'_, 'c> {
@@ -309,8 +312,9 @@ impl<'c> Serving<'_, 'c> {
         history: &mut History,
     ) -> Result<Completed, SqlError> {
         let end = run::completed(self.conn, facts, analysis, before, history);
+        self.temp_changed |= analysis.saw(seen::TEMP) && !self.conn.db.is_autocommit();
         let touches_temp = analysis.saw(seen::TEMP)
-            || (self.conn.has_temp.get() && matches!(facts.kind, Kind::Rollback | Kind::RollbackTo));
+            || (self.knows_temp() && matches!(facts.kind, Kind::Rollback | Kind::RollbackTo));
         if touches_temp {
             self.conn.look_for_temp().map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))?;
         }
@@ -388,6 +392,11 @@ impl<'c> Serving<'_, 'c> {
 
     fn transaction_ended(&mut self) {
         self.cursors.clear();
+        if std::mem::take(&mut self.temp_changed)
+            && let Err(error) = self.conn.look_for_temp()
+        {
+            tracing::warn!(%error, "look for temporary objects after a transaction");
+        }
         if self.schema_changed {
             self.schema_changed = false;
             self.database.schema_changed();
@@ -395,12 +404,19 @@ impl<'c> Serving<'_, 'c> {
         self.database.writer.look_at_log(self.conn);
     }
 
+    /// Whether there are temporary objects, or could be again once the transaction is undone.
+    fn knows_temp(&self) -> bool {
+        self.conn.has_temp.get() || self.temp_changed
+    }
+
     /// Gives up cursors and transaction; false if the connection is good for nothing now.
     fn roll_back(&mut self) -> bool {
         self.cursors.clear();
-        let outcome = self.conn.roll_back().and_then(|()| {
-            if self.conn.has_temp.get() { self.conn.look_for_temp().map(drop) } else { Ok(()) }
-        });
+        let outcome = self
+            .conn
+            .roll_back()
+            .and_then(|()| if self.knows_temp() { self.conn.look_for_temp().map(drop) } else { Ok(()) });
+        self.temp_changed = false;
         self.turn = None;
         if self.schema_changed {
             self.schema_changed = false;
