@@ -4,6 +4,8 @@ use futures::TryStreamExt;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::types::Type;
 
+use vamos_agent::postgres::door::{Address, DoorError};
+
 use crate::host::Host;
 
 #[tokio::test]
@@ -175,6 +177,27 @@ async fn a_cancel_token_cancels() {
     let (outcome, ()) = tokio::join!(client.query(endless, &[]), cancel);
     assert_eq!(outcome.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
     assert_eq!(client.query_one("SELECT 7", &[]).await.unwrap().get::<_, i64>(0), 7);
+}
+
+#[tokio::test]
+async fn a_tcp_door_is_on_loopback_or_nowhere() {
+    let mut host = Host::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unix = Address::Unix(host.path().join(".s.PGSQL.5432"));
+    host.doors.update(&[unix.clone(), Address::Tcp(free)]).await.unwrap();
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(free.port()).user("tester").dbname("shop");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("the driver connects");
+    tokio::spawn(connection);
+    assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i64>(0), 1);
+    // The door goes, the connection stays.
+    host.doors.update(std::slice::from_ref(&unix)).await.unwrap();
+    assert!(tokio::net::TcpStream::connect(free).await.is_err());
+    assert!(client.query_one("SELECT 1", &[]).await.is_ok());
+    let open: std::net::SocketAddr = "0.0.0.0:0".parse().unwrap();
+    let error = host.doors.update(&[unix, Address::Tcp(open)]).await.unwrap_err();
+    assert!(matches!(error, DoorError::NotLoopback(address) if address == open), "{error}");
+    host.driver().await;
 }
 
 #[tokio::test]

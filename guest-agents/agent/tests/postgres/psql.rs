@@ -86,6 +86,8 @@ async fn variables_of_psql() {
     assert_eq!(out, "1\n");
     let out = host.rows("SELECT name FROM customer WHERE id = 2 \\gset row_\n\\echo :row_name\n").await;
     assert_eq!(out, "Grace\n");
+    let out = host.rows("SELECT id, name, count(*) AS n FROM customer \\gdesc\n").await;
+    assert_eq!(out, "id|bigint\nname|character varying(40)\nn|bigint\n");
 }
 
 #[tokio::test]

@@ -168,7 +168,8 @@ async fn e43_a_parameter_of_more_than_a_gibibyte_is_not_kept() {
     assert_eq!(raw.kinds(b'Z').await, "Z");
     raw.answers().await;
     let grown = peak.saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes were kept of a value that was refused");
+    // Other tests of this process have memory of their own meanwhile; a value that is kept is a gibibyte.
+    assert!(grown < value / 2, "{grown} bytes were kept of a value that was refused");
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ use sqlparser::ast::{
     Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value,
 };
 
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
 use super::infer::Types;
 use super::rewrite::Rewriter;
 use super::tree::{arguments, folded, last_part, raw, relation_name, schema};
@@ -81,12 +84,13 @@ impl Rewriter<'_> {
                 None
             }
             TableFactor::Derived { lateral: true, .. } => return Err(Refusal::unsupported("LATERAL")),
-            TableFactor::Derived { alias, .. } => {
-                if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
+            TableFactor::Derived { subquery, alias: Some(alias), .. } if !alias.columns.is_empty() => {
+                if !name_values(subquery, alias) {
                     return Err(Refusal::unsupported("a list of column aliases"));
                 }
                 None
             }
+            TableFactor::Derived { .. } => None,
             TableFactor::NestedJoin { .. } => None,
             _ => return Err(Refusal::unsupported("this kind of FROM item")),
         };
@@ -203,6 +207,30 @@ impl Rewriter<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// `(VALUES ...) AS t (a, b)`, which psql's `\gdesc` says: SQLite calls such columns `column1` and so on, and
+/// has no list of names. False if it is not `VALUES` that is named.
+fn name_values(values: &mut Box<Query>, alias: &mut TableAlias) -> bool {
+    if !matches!(*values.body, SetExpr::Values(_)) {
+        return false;
+    }
+    let names = std::mem::take(&mut alias.columns);
+    let named = names.iter().enumerate();
+    let named = named.map(|(at, name)| format!("column{} AS {}", at + 1, quote_name(&folded(&name.name))));
+    let sql = format!("SELECT {} FROM (SELECT 1) AS vamos_values", named.collect::<Vec<_>>().join(", "));
+    let parsed =
+        Parser::new(&PostgreSqlDialect {}).try_with_sql(&sql).and_then(|mut parser| parser.parse_query());
+    let Ok(mut outer) = parsed else { return false };
+    let SetExpr::Select(select) = &mut *outer.body else { return false };
+    let Some(TableWithJoins { relation: TableFactor::Derived { subquery, .. }, .. }) =
+        select.from.first_mut()
+    else {
+        return false;
+    };
+    std::mem::swap(subquery, values);
+    *values = outer;
+    true
 }
 
 fn raw_name(sql: String) -> ObjectName {
