@@ -216,7 +216,8 @@ async fn t09_what_cannot_be_interrupted_is_given_up() {
     });
     let host = Host::with(
         SqliteConfig {
-            statement_deadline: Duration::from_millis(50),
+            // Long enough to reach the call on a busy machine: between instructions the deadline would hold.
+            statement_deadline: Duration::from_millis(250),
             watchdog_grace: Duration::from_millis(50),
             give_up,
             ..SqliteConfig::default()
