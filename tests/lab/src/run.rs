@@ -191,6 +191,7 @@ fn remove(directory: &Path) -> Result<()> {
 /// The living processes of a run and all their descendants: a cell is started with an empty environment.
 fn marked(directory: &Path) -> Result<HashMap<i32, rustix::fd::OwnedFd>> {
     let mark = format!("{RUN_VARIABLE}={}", directory.display());
+    let warden = format!("{WARDEN_VARIABLE}=");
     let mut parents = HashMap::new();
     let mut of_run = HashSet::new();
     let mut handles = HashMap::new();
@@ -208,7 +209,11 @@ fn marked(directory: &Path) -> Result<HashMap<i32, rustix::fd::OwnedFd>> {
         parents.insert(pid, parent);
         handles.insert(pid, handle);
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+        let mut variables = environment.split(|byte| *byte == 0);
+        if variables.clone().any(|variable| variable.starts_with(warden.as_bytes())) {
+            // That of a lab within this run: it ends by itself when it has removed its own.
+            parents.remove(&pid);
+        } else if variables.any(|variable| variable == mark.as_bytes()) {
             of_run.insert(pid);
         }
     }
@@ -269,6 +274,20 @@ mod tests {
         assert!(!path.exists());
         outer.wait().unwrap();
         assert!(marked(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_warden_of_a_lab_within_a_run_is_spared() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut warden = Command::new("sleep")
+            .arg("600")
+            .env(RUN_VARIABLE, directory.path())
+            .env(WARDEN_VARIABLE, "elsewhere")
+            .spawn()
+            .unwrap();
+        assert!(marked(directory.path()).unwrap().is_empty());
+        warden.kill().unwrap();
+        warden.wait().unwrap();
     }
 
     #[test]
