@@ -49,8 +49,17 @@ pub(crate) struct History {
 /// A guest's statement while the engine runs one of its own.
 pub(crate) struct Paused {
     mode: Mode,
-    ticket: Option<Arc<Ticket>>,
+    under_way: UnderWay,
     looks: i64,
+}
+
+/// What a guest has under way on a connection.
+#[derive(Debug, Clone)]
+enum UnderWay {
+    Nothing,
+    Statement(Arc<Ticket>),
+    /// A statement that waits for one of the engine's own, whose end no deadline brings.
+    Paused,
 }
 
 /// Shared by a connection and its callbacks.
@@ -59,7 +68,7 @@ pub(crate) struct Guard {
     mode: AtomicU8,
     seen: AtomicU32,
     refusal: Mutex<Option<String>>,
-    ticket: Mutex<Option<Arc<Ticket>>>,
+    under_way: Mutex<UnderWay>,
     /// Looks the statement may still live through.
     looks: AtomicI64,
     pub(crate) last_insert_rowid: AtomicI64,
@@ -73,7 +82,7 @@ impl Guard {
             mode: AtomicU8::new(Mode::Engine as u8),
             seen: AtomicU32::new(0),
             refusal: Mutex::new(None),
-            ticket: Mutex::new(None),
+            under_way: Mutex::new(UnderWay::Nothing),
             looks: AtomicI64::new(i64::MAX),
             last_insert_rowid: AtomicI64::new(0),
             changes: AtomicI64::new(0),
@@ -113,38 +122,56 @@ impl Guard {
     }
 
     /// Begins a statement that `looks` looks at the clock may interrupt.
-    pub(crate) fn begin(&self, ticket: Option<Arc<Ticket>>, looks: i64) {
-        *self.ticket.lock().unwrap_or_else(PoisonError::into_inner) = ticket;
-        self.looks.store(looks, Relaxed);
+    pub(crate) fn begin(&self, ticket: Arc<Ticket>, looks: i64) {
+        self.set(UnderWay::Statement(ticket), looks);
     }
 
     /// Ends it.
     pub(crate) fn end(&self) {
-        self.begin(None, i64::MAX);
+        self.set(UnderWay::Nothing, i64::MAX);
+    }
+
+    fn set(&self, under_way: UnderWay, looks: i64) {
+        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = under_way;
+        self.looks.store(looks, Relaxed);
+    }
+
+    fn under_way(&self) -> UnderWay {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets the engine's own statements run in the midst of a guest's; [`resume`](Self::resume) goes on.
     pub(crate) fn pause(&self) -> Paused {
-        let paused = Paused { mode: self.mode(), ticket: self.ticket(), looks: self.looks.load(Relaxed) };
+        let paused =
+            Paused { mode: self.mode(), under_way: self.under_way(), looks: self.looks.load(Relaxed) };
         self.enter(Mode::Engine);
-        self.end();
+        let nothing = matches!(paused.under_way, UnderWay::Nothing);
+        self.set(if nothing { UnderWay::Nothing } else { UnderWay::Paused }, i64::MAX);
         paused
     }
 
     /// Goes on with what was paused.
     pub(crate) fn resume(&self, paused: Paused) {
         self.enter(paused.mode);
-        self.begin(paused.ticket, paused.looks);
+        self.set(paused.under_way, paused.looks);
     }
 
-    /// The ticket of the statement under way.
+    /// The ticket of the statement that is running.
     pub(crate) fn ticket(&self) -> Option<Arc<Ticket>> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match self.under_way() {
+            UnderWay::Statement(ticket) => Some(ticket),
+            UnderWay::Nothing | UnderWay::Paused => None,
+        }
+    }
+
+    /// Whether a statement is under way, be it paused.
+    pub(crate) fn is_busy(&self) -> bool {
+        !matches!(self.under_way(), UnderWay::Nothing)
     }
 
     /// Why the statement under way should stop.
     pub(crate) fn stop(&self) -> Option<SqlError> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|ticket| ticket.stop())
+        self.ticket().and_then(|ticket| ticket.stop())
     }
 
     /// Called by SQLite every so many instructions; true interrupts.

@@ -33,7 +33,7 @@ impl<'g> Acting<'g> {
         history: History,
     ) -> Self {
         guard.enter(mode);
-        guard.begin(Some(ticket.clone()), looks);
+        guard.begin(ticket.clone(), looks);
         guard.recall(history);
         // Not before there is something to see.
         database.watchdog.look_out();

@@ -88,18 +88,19 @@ impl Watchdog {
         }
     }
 
-    fn tickets(&self) -> Vec<Instant> {
+    fn guards(&self) -> Vec<Arc<Guard>> {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = watched.iter().filter_map(Weak::upgrade).filter_map(|guard| guard.ticket());
-        running.map(|ticket| ticket.deadline()).collect()
+        watched.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// A paused statement counts: nobody rouses this thread when it goes on.
     fn is_busy(&self) -> bool {
-        !self.tickets().is_empty()
+        self.guards().iter().any(|guard| guard.is_busy())
     }
 
     fn is_ignored(&self) -> bool {
         let now = Instant::now();
-        self.tickets().into_iter().any(|deadline| now >= deadline + self.grace)
+        let mut running = self.guards().into_iter().filter_map(|guard| guard.ticket());
+        running.any(|ticket| now >= ticket.deadline() + self.grace)
     }
 }

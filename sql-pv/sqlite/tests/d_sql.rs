@@ -226,7 +226,7 @@ async fn t09_what_cannot_be_interrupted_is_given_up() {
     );
     let mut client = host.session().await;
     let text = "SELECT instr(hex(zeroblob(1000000)), hex(zeroblob(?)) || 'x')";
-    let sequence = client.send_execute(1, text, &[int(15_000)]).await;
+    let sequence = client.send_execute(1, text, &[int(60_000)]).await;
     let started = Instant::now();
     while given_up.load(SeqCst) == 0 && started.elapsed() < Duration::from_secs(10) {
         tokio::time::sleep(Duration::from_millis(10)).await;
