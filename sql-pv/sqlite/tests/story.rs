@@ -522,23 +522,3 @@ async fn a_bad_volume_or_name_is_refused_at_once() {
     };
     assert!(error.source().unwrap().to_string().contains("not a database"), "{error:?}");
 }
-
-#[tokio::test]
-async fn a_temporary_table_whose_drop_was_undone_is_still_there() {
-    let host = Host::start();
-    let mut client = host.session().await;
-    client.run("CREATE TABLE t (a UNIQUE)").await;
-    client.run("INSERT INTO t VALUES (1)").await;
-    client.run("CREATE TEMP TABLE u (y)").await;
-    for undo in ["ROLLBACK", "INSERT OR ROLLBACK INTO t VALUES (1)"] {
-        client.run("INSERT INTO u VALUES (7)").await;
-        client.run("BEGIN").await;
-        client.run("DROP TABLE u").await;
-        let _ = client.try_run(undo).await;
-        // Takes note of a transaction that SQLite itself has undone.
-        let _ = client.try_run("ROLLBACK").await;
-        client.rows("SELECT a FROM t").await;
-        client.fails("CREATE TEMP TABLE u (y)").await;
-    }
-    assert_eq!(client.rows("SELECT count(*) FROM u").await, [[Value::Integer(2)]]);
-}

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use vamos_proto::frame;
 use vamos_proto::id::VmId;
 use vamos_service::{ByteStream, Service, VmContext};
-use vamos_sql_protocol::Kind;
+use vamos_sql_protocol::{Kind, Value};
 
 /// A stream that counts what is written to it: calls and bytes.
 struct Counted {
@@ -110,4 +110,24 @@ async fn nothing_more_is_produced_for_a_client_that_does_not_read() {
     assert_eq!(outcome.unwrap_err().sqlstate, "57014");
     assert!(bytes.load(SeqCst) < 2 << 20, "{} bytes were on their way", bytes.load(SeqCst));
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_temporary_table_whose_drop_was_undone_is_still_there() {
+    let host = Host::start();
+    let mut client = host.session().await;
+    client.run("CREATE TABLE t (a UNIQUE)").await;
+    client.run("INSERT INTO t VALUES (1)").await;
+    client.run("CREATE TEMP TABLE u (y)").await;
+    for undo in ["ROLLBACK", "INSERT OR ROLLBACK INTO t VALUES (1)"] {
+        client.run("INSERT INTO u VALUES (7)").await;
+        client.run("BEGIN").await;
+        client.run("DROP TABLE u").await;
+        let _ = client.try_run(undo).await;
+        // Takes note of a transaction that SQLite itself has undone.
+        let _ = client.try_run("ROLLBACK").await;
+        client.rows("SELECT a FROM t").await;
+        client.fails("CREATE TEMP TABLE u (y)").await;
+    }
+    assert_eq!(client.rows("SELECT count(*) FROM u").await, [[Value::Integer(2)]]);
 }
