@@ -65,7 +65,7 @@ async fn sixty_four_streams_at_once_share_kicks_and_calls() {
         });
     }
     limited(tasks.join_all()).await;
-    let (counters, device_counters) = (guest.counters(), device.counters());
+    let (device_counters, counters) = (device.counters(), guest.counters());
     assert!(counters.packets_sent >= 64 * ROUNDS);
     // One kick and one call a message at worst; that they are shared is what this is about.
     assert!(counters.transitions() < 64 * ROUNDS, "{counters:?}");

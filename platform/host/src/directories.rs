@@ -175,7 +175,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn threat_25_two_daemons_cannot_share_a_directory() {
+    fn t25_two_daemons_cannot_share_a_directory() {
         let keep = tempfile::tempdir().unwrap();
         let (state, run) = (keep.path().join("state"), keep.path().join("run"));
         let first = Directories::prepare(&state, &run).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn threat_25_a_directory_others_can_write_to_is_refused() {
+    fn t25_a_directory_others_can_write_to_is_refused() {
         let keep = tempfile::tempdir().unwrap();
         let (state, run) = (keep.path().join("state"), keep.path().join("run"));
         fs::create_dir(&state).unwrap();

@@ -181,8 +181,11 @@ fn child3(arguments: &[u64; 8]) -> io::Result<()> {
     }
 }
 
+/// Something that a cell must be able to do.
+type Need = (&'static str, fn() -> io::Result<()>);
+
 #[rustfmt::skip]
-const NEEDS: &[(&str, fn() -> io::Result<()>)] = &[
+const NEEDS: &[Need] = &[
     ("make, write, sync, shrink and remove a file", || {
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open("/volume/file")?;
         file.write_all(&[7; 8192])?;

@@ -298,9 +298,9 @@ impl Carrier {
         for (queue, ring) in [(QUEUE_TX, &mut self.tx), (QUEUE_RX, &mut self.rx)] {
             match ring.wants_kick(&self.memory) {
                 Some(true) => {
+                    count(&self.shared.counts.kicks_sent, 1);
                     // Full means that the device has not looked yet: it will.
                     let _ = self.kicks[queue].write(1);
-                    count(&self.shared.counts.kicks_sent, 1);
                 }
                 Some(false) => count(&self.shared.counts.kicks_suppressed, 1),
                 None => {}

@@ -13,7 +13,7 @@ fn status(pid: u32) -> HashMap<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn threat_21_every_wall_stands() {
+async fn t21_every_wall_stands() {
     let host = Host::with_vms(&["a", "b"]).await;
     let (a, b) = (host.vm("a").await, host.vm("b").await);
     assert!(!a.status.layers.is_empty());
@@ -48,7 +48,7 @@ async fn threat_21_every_wall_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn threat_21_a_cell_holds_no_descriptor_it_was_not_given() {
+async fn t21_a_cell_holds_no_descriptor_it_was_not_given() {
     let host = Host::with_vms(&["a"]).await;
     let _keep_open = fs::File::open("/etc/passwd").unwrap();
     let pid = host.vm("a").await.status.cell_pid;

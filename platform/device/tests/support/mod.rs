@@ -106,8 +106,21 @@ pub fn start_with(polling: Polling) -> (Running, UnixStream) {
 }
 
 impl Running {
+    /// The counters once the device has nothing left to do: it answers before it counts. Those of a device
+    /// that is never done are read as they are after a while.
     pub fn counters(&self) -> CounterSnapshot {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !self.sleeps() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         self.counters.snapshot()
+    }
+
+    /// Whether the device's thread has gone to sleep, or ended.
+    fn sleeps(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.number));
+        // The name before the state is in parentheses and may contain anything.
+        stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")))
     }
 
     /// CPU time the device's thread has used.
@@ -131,7 +144,7 @@ impl Running {
     pub fn wait_for(&self, what: &str, condition: impl Fn(&CounterSnapshot) -> bool) -> CounterSnapshot {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let counters = self.counters();
+            let counters = self.counters.snapshot();
             if condition(&counters) {
                 return counters;
             }

@@ -102,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn threat_24_a_line_is_escaped_and_cut() {
+    fn t24_a_line_is_escaped_and_cut() {
         let mut seen = Vec::new();
         let mut lines = Lines::default();
         lines.feed(b"first\x1b[2J\r\xff\nsec", |line| seen.push(line.to_string()));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn threat_24_a_flood_is_counted_not_kept() {
+    fn t24_a_flood_is_counted_not_kept() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         let flood = (0..1_000_000).filter(|_| matches!(budget.take(start), Verdict::Log { .. })).count();

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn row_10_a_running_queue_keeps_its_size() {
+    fn a10_a_running_queue_keeps_its_size() {
         let mut record = Record::default();
         take(&mut record, 2, &F_PROTOCOL_FEATURES.to_ne_bytes(), 0).unwrap();
         take(&mut record, 8, &pair(0, 256), 0).unwrap();

@@ -116,7 +116,7 @@ fn a_conflict_with_the_file_changes_nothing() {
 }
 
 #[test]
-fn threat_25_a_file_of_another_version_or_program_is_left_alone() {
+fn t25_a_file_of_another_version_or_program_is_left_alone() {
     let (_keep, file) = directory();
     drop(Registry::open(&file, UIDS).unwrap());
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();

@@ -1,0 +1,5 @@
+//! The keeper between a front-end that misbehaves and a cell that answers like one.
+
+mod cell;
+mod descriptors;
+mod refusals;
