@@ -14,6 +14,9 @@ include!(concat!(env!("OUT_DIR"), "/vamos.cell.v1.rs"));
 /// Bytes of the length that precedes a message.
 pub const LENGTH_BYTES: usize = 4;
 
+/// Size of the memory in which a cell writes down its guest's streams for its successor, bytes.
+pub const ROSTER_BYTES: usize = 24 << 10;
+
 /// A message that cannot be on this channel.
 #[derive(Debug, thiserror::Error)]
 pub enum CellMessageError {

@@ -15,6 +15,9 @@ use vamos_sandbox::passing;
 
 const READ_BYTES: usize = 16 << 10;
 
+/// Descriptors of an `Attach`: control socket and roster.
+const ATTACH_FDS: usize = 2;
+
 /// The channel broke, or vamosd speaks another language.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -44,17 +47,23 @@ impl Control {
         Ok(Self { socket: UnixStream::from_std(socket)?, input: BytesMut::new(), fds: Vec::new() })
     }
 
-    /// The next message and the descriptor it carries, or `None` when vamosd has closed its end. Nothing is
+    /// The next message and the descriptors it carries, or `None` when vamosd has closed its end. Nothing is
     /// lost when the future is dropped.
     ///
     /// # Errors
     /// [`ControlError`]: the channel cannot be used any further.
-    pub async fn receive(&mut self) -> Result<Option<(to_cell::Message, Option<OwnedFd>)>, ControlError> {
+    pub async fn receive(&mut self) -> Result<Option<(to_cell::Message, Vec<OwnedFd>)>, ControlError> {
         loop {
             if let Some(message) = self.decode()? {
-                // vamosd attaches at most one, to the message that announces it.
-                let fd = if matches!(message, to_cell::Message::Attach(_)) { self.fds.pop() } else { None };
-                return Ok(Some((message, fd)));
+                // vamosd sends some with this message alone, and waits for nothing before it sends the next:
+                // what has come so far is this one's.
+                let carries = matches!(message, to_cell::Message::Attach(_));
+                let fds = if carries {
+                    self.fds.drain(..self.fds.len().min(ATTACH_FDS))
+                } else {
+                    self.fds.drain(..0)
+                };
+                return Ok(Some((message, fds.collect())));
             }
             let mut piece = [0; READ_BYTES];
             let received = self
@@ -115,17 +124,18 @@ mod tests {
     async fn messages_and_descriptors_arrive_however_they_are_cut() {
         let (mut vamosd, cell) = BlockingStream::pair().unwrap();
         let mut control = Control::new(cell).unwrap();
-        let attach = wire(to_cell::Message::Attach(Attach { attachment: 7 }));
+        let attached = to_cell::Message::Attach(Attach { attachment: 7, succeeds: true });
+        let attach = wire(attached.clone());
         let passed = std::fs::File::open("/dev/null").unwrap();
-        passing::send(&vamosd, &attach[..1], &[passed.as_fd()]).unwrap();
+        passing::send(&vamosd, &attach[..1], &[passed.as_fd(), passed.as_fd()]).unwrap();
         vamosd.write_all(&attach[1..]).unwrap();
         vamosd.write_all(&wire(to_cell::Message::Drain(Drain { deadline_ms: 5 }))).unwrap();
-        let (message, fd) = control.receive().await.unwrap().unwrap();
-        assert_eq!(message, to_cell::Message::Attach(Attach { attachment: 7 }));
-        assert!(fd.is_some());
-        let (message, fd) = control.receive().await.unwrap().unwrap();
+        let (message, fds) = control.receive().await.unwrap().unwrap();
+        assert_eq!(message, attached);
+        assert_eq!(fds.len(), 2);
+        let (message, fds) = control.receive().await.unwrap().unwrap();
         assert_eq!(message, to_cell::Message::Drain(Drain { deadline_ms: 5 }));
-        assert!(fd.is_none());
+        assert!(fds.is_empty());
         drop(vamosd);
         assert!(control.receive().await.unwrap().is_none());
     }

@@ -1,12 +1,13 @@
 //! Serving: does what vamosd says on the control channel until it closes it.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
-use vamos_device::{Counters, Device, DeviceConfig, Polling};
+use vamos_device::{Counters, Device, DeviceConfig, Polling, Roster};
 use vamos_proto::cell::{
     self, Attach, Bind, Detached, Done, Layer, Ready, Start, Stats, Unbind, from_cell, to_cell,
 };
@@ -79,7 +80,7 @@ impl Cell {
                     Some((to_cell::Message::Drain(drain), _)) => {
                         return self.drain(Duration::from_millis(drain.deadline_ms)).await;
                     }
-                    Some((message, fd)) => self.obey(message, fd).await?,
+                    Some((message, fds)) => self.obey(message, fds).await?,
                     None => return Ok(()),
                 },
                 (attachment, error) = ended(&mut self.attachment) => {
@@ -89,13 +90,9 @@ impl Cell {
         }
     }
 
-    async fn obey(
-        &mut self,
-        message: to_cell::Message,
-        fd: Option<std::os::fd::OwnedFd>,
-    ) -> Result<(), ServeError> {
+    async fn obey(&mut self, message: to_cell::Message, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
         let answer = match message {
-            to_cell::Message::Attach(attach) => return self.attach(attach, fd).await,
+            to_cell::Message::Attach(attach) => return self.attach(attach, fds).await,
             to_cell::Message::Bind(Bind { request, binding }) => {
                 let outcome = match binding {
                     Some(binding) => self.bind(binding).await,
@@ -115,26 +112,27 @@ impl Cell {
         Ok(self.control.send(answer).await?)
     }
 
-    async fn attach(&mut self, attach: Attach, fd: Option<std::os::fd::OwnedFd>) -> Result<(), ServeError> {
+    async fn attach(&mut self, attach: Attach, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
         if let Some((_, previous)) = self.attachment.take() {
             previous.abort();
         }
         let attachment = attach.attachment;
-        let Some(fd) = fd else {
-            let error = "an Attach without a socket".to_owned();
-            return Ok(self
-                .control
-                .send(from_cell::Message::Detached(Detached { attachment, error }))
-                .await?);
-        };
-        match Device::new(fd.into(), self.device, self.ports.clone(), self.counters.clone()) {
+        match self.device(attach.succeeds, fds) {
             Ok(device) => self.attachment = Some((attachment, tokio::spawn(device.run()))),
             Err(error) => {
-                let error = chain(&error);
                 self.control.send(from_cell::Message::Detached(Detached { attachment, error })).await?;
             }
         }
         Ok(())
+    }
+
+    fn device(&self, succeeds: bool, fds: Vec<OwnedFd>) -> Result<Device, String> {
+        let Ok([socket, roster]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err("an Attach without a socket and a roster".to_owned());
+        };
+        let device = Device::new(socket.into(), self.device, self.ports.clone(), self.counters.clone());
+        let roster = Roster::new(roster).map_err(|error| chain(&error))?;
+        Ok(device.map_err(|error| chain(&error))?.keeping(roster, succeeds))
     }
 
     async fn bind(&mut self, binding: cell::Binding) -> Result<(), String> {

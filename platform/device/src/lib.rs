@@ -27,6 +27,7 @@ pub mod limits;
 mod memory;
 mod polling;
 mod ring;
+mod roster;
 mod socket;
 mod stream;
 mod transport;
@@ -34,6 +35,7 @@ mod watch;
 
 pub use counters::{CounterSnapshot, Counters};
 pub use polling::Polling;
+pub use roster::{Roster, RosterError};
 pub use socket::ControlError;
 
 use control::Control;
@@ -101,6 +103,15 @@ impl Device {
         let socket =
             ControlSocket::new(control, Control::new(config.cid, transport)).map_err(DeviceError::Prepare)?;
         Ok(Self { socket, counters, polling: config.polling })
+    }
+
+    /// Writes the open streams into `roster`. With `succeeds`, the control socket will say what was said to
+    /// the device that kept the roster last, and that was killed under a running guest: its streams are
+    /// reset, its rings gone on with, and the guest is interrupted once.
+    #[must_use]
+    pub fn keeping(self, roster: Roster, succeeds: bool) -> Self {
+        self.socket.control().transport.keep(roster, succeeds);
+        self
     }
 
     /// Serves until the front-end hangs up; every stream has ended then. Needs a tokio

@@ -64,6 +64,8 @@ pub(crate) struct Ring {
     new_kick: Option<Option<OwnedFd>>,
     /// Where the ring stopped last.
     stopped_at: Option<u16>,
+    /// Begin where the used ring ends, whatever base was given: a predecessor has been there.
+    follows_used: bool,
     /// Buffers were given back that the driver was not told of.
     untold: bool,
     /// End of the run of heads that `seen` speaks of.
@@ -85,6 +87,7 @@ impl Ring {
             err: None,
             new_kick: None,
             stopped_at: None,
+            follows_used: false,
             untold: false,
             batch_end: 0,
             seen: vec![0; usize::from(QUEUE_ENTRIES_MAX).div_ceil(64)],
@@ -133,11 +136,20 @@ impl Ring {
         Ok(self.stopped_at.is_some_and(|stopped| stopped != base))
     }
 
+    /// Makes the next start go on where a predecessor stopped, which nobody asked. It took every buffer in
+    /// order and gave each back once it was owned, so the used index says it.
+    pub(crate) fn follow_used(&mut self) {
+        self.follows_used = true;
+    }
+
     /// Starts the ring with `kick`; without one it is looked at only when something else happens.
     pub(crate) fn start(&mut self, kick: Option<OwnedFd>, table: &GuestTable) -> Result<(), RingError> {
         self.locate(table)?;
         let used = self.queue.used_idx(&table.memory, Ordering::Acquire).map_err(RingError::Unreadable)?;
         self.queue.set_next_used(used.0);
+        if std::mem::take(&mut self.follows_used) {
+            self.queue.set_next_avail(used.0);
+        }
         self.queue.set_ready(true);
         self.started = true;
         self.broken = false;

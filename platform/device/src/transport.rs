@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_PACKETS_MAX, COMPLETION_RING_DIVISOR};
 use crate::memory::GuestTable;
 use crate::ring::{Popped, Ring, RingError};
+use crate::roster::Roster;
 use crate::stream::DeviceStream;
 
 /// The streams of one device, shared by the ring task and the streams' owners. All run on one
@@ -54,6 +55,9 @@ pub(crate) struct Transport {
     untold_packets: usize,
     /// The guest wants to be told.
     owes_completion: bool,
+    roster: Option<Roster>,
+    /// A predecessor may have died before it interrupted the guest.
+    owes_call: bool,
 }
 
 impl Transport {
@@ -79,7 +83,19 @@ impl Transport {
             requests: Vec::new(),
             untold_packets: 0,
             owes_completion: false,
+            roster: None,
+            owes_call: false,
         })
+    }
+
+    /// Keeps `roster` from now on; as a successor, goes on where its last keeper was killed.
+    pub(crate) fn keep(&mut self, roster: Roster, succeeds: bool) {
+        if succeeds {
+            self.streams.lock().disown(roster.inherited());
+            self.rings.iter_mut().for_each(Ring::follow_used);
+            self.owes_call = true;
+        }
+        self.roster = Some(roster);
     }
 
     /// One pass. After one that received nothing the guest has been asked to kick.
@@ -99,6 +115,13 @@ impl Transport {
         }
         if done.received > 0 && !kicked {
             Counters::add(&self.counters.kicks_suppressed, 1);
+        }
+        if self.owes_call && self.rings[QUEUE_RX].runs() && self.rings[QUEUE_TX].runs() {
+            self.owes_call = false;
+            for queue in [QUEUE_RX, QUEUE_TX] {
+                self.rings[queue].call();
+                Counters::add(&self.counters.calls_sent, 1);
+            }
         }
         self.publish();
         done
@@ -131,7 +154,13 @@ impl Transport {
                     if let Ok(header) = self.chain.read_header(memory) {
                         match mux.receive(&header, self.chain.payload(memory)) {
                             Received::Taken => {}
-                            Received::Request(id, port) => self.requests.push((id, port)),
+                            Received::Request(id, port) => {
+                                self.requests.push((id, port));
+                                // Before the guest can know that it was asked.
+                                if let Some(roster) = &mut self.roster {
+                                    roster.update(&mux);
+                                }
+                            }
                             Received::Rejected(violation) => self.audit.packet(violation),
                         }
                         bytes += header.len as usize;
@@ -253,7 +282,10 @@ impl Transport {
     fn publish(&mut self) {
         let mux = self.streams.lock();
         let now = mux.counters();
-        self.counters.advance(&self.counted, &now, mux.open_streams().len());
+        self.counters.advance(&self.counted, &now, mux.streams_open());
+        if let Some(roster) = &mut self.roster {
+            roster.update(&mux);
+        }
         self.counted = now;
     }
 

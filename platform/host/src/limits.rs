@@ -39,12 +39,14 @@ pub const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest drain an operator may ask for.
 pub const DRAIN_MAX: Duration = Duration::from_secs(600);
 
-/// Pause before a failed cell is started again: doubled at each failure, from the first to the last.
+/// Failures in a row after which a cell is still started again at once, for its guest is running.
+pub const CELL_RESTARTS_AT_ONCE_MAX: u32 = 8;
+/// Pause before it is started after more: doubled at each failure, from the first to the last.
 pub const CELL_BACKOFF_FIRST: Duration = Duration::from_millis(20);
 /// The longest pause.
 pub const CELL_BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// A cell that lived this long starts over with the first pause.
-pub const CELL_STABLE_AFTER: Duration = Duration::from_secs(30);
+/// A cell that lived this long is started again at once, whatever was before.
+pub const CELL_STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Longest line a cell may log, bytes; the rest of it is cut.
 pub const LOG_LINE_BYTES_MAX: usize = 2048;

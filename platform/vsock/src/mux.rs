@@ -140,6 +140,8 @@ pub struct Mux {
     pub(crate) unsent_bytes: usize,
     pub(crate) next_local_port: u32,
     counters: MuxCounters,
+    /// Connections that went on the wire or off it, ever.
+    wire_changes: u64,
     /// Who carries packets, to be woken when there is one.
     carrier: Option<Waker>,
 }
@@ -158,6 +160,7 @@ impl Mux {
             unsent_bytes: 0,
             next_local_port: 1 << 16,
             counters: MuxCounters::default(),
+            wire_changes: 0,
             carrier: None,
         }
     }
@@ -167,10 +170,34 @@ impl Mux {
         self.counters
     }
 
-    /// Connections on the wire: local and peer port. It is what a successor of this process would
-    /// have to reset.
-    pub fn open_streams(&self) -> impl ExactSizeIterator<Item = (VsockPort, VsockPort)> + '_ {
-        self.by_ports.keys().copied()
+    /// Connections on the wire.
+    pub fn streams_open(&self) -> usize {
+        self.by_ports.len()
+    }
+
+    /// Grows whenever [`Mux::wire`] changes.
+    pub fn wire_changes(&self) -> u64 {
+        self.wire_changes
+    }
+
+    /// Local and peer port of each connection on the wire, by its place in the table, of which there are at
+    /// most [`VM_STREAMS_MAX`]. It is what a successor of this process has to [`Mux::disown`].
+    pub fn wire(&self) -> impl Iterator<Item = Option<(VsockPort, VsockPort)>> + '_ {
+        self.entries.iter().map(|entry| entry.as_ref().filter(|entry| entry.wired).map(|entry| entry.ports))
+    }
+
+    /// Sends RST for connections of a predecessor, which nobody knows any more. No packet is accepted until
+    /// most of them have left.
+    pub fn disown(&mut self, connections: impl IntoIterator<Item = (VsockPort, VsockPort)>) {
+        for ports in connections {
+            let reset = self.reset_for(ports);
+            self.strays.push_back(reset);
+        }
+    }
+
+    /// Whether replies that belong to no connection wait for the peer's buffers.
+    pub fn has_strays(&self) -> bool {
+        !self.strays.is_empty()
     }
 
     /// Wakes `carrier`, once, as soon as there is a packet to send.
@@ -409,6 +436,7 @@ impl Mux {
             }
         };
         self.by_ports.insert(ports, slot);
+        self.wire_changes += 1;
         self.list(slot);
         slot
     }
@@ -435,6 +463,7 @@ impl Mux {
         if entry.wired {
             entry.wired = false;
             self.by_ports.remove(&entry.ports);
+            self.wire_changes += 1;
         }
         if !entry.owned {
             self.windows_bytes -= entry.connection.window_bytes() as usize;

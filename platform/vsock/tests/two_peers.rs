@@ -152,7 +152,7 @@ proptest! {
             host.carry(&mut guest, 1);
         }
         host.mux.close(host.stream.unwrap());
-        prop_assert_eq!((guest.mux.open_streams().len(), host.mux.open_streams().len()), (0, 0));
+        prop_assert_eq!((guest.mux.streams_open(), host.mux.streams_open()), (0, 0));
         prop_assert_eq!((guest.mux.committed_bytes(), host.mux.committed_bytes()), (0, 0));
     }
 
@@ -185,7 +185,7 @@ proptest! {
             if work == 99 && !owned.is_empty() {
                 host.close(owned.swap_remove(0));
             }
-            prop_assert!(host.open_streams().len() <= VM_STREAMS_MAX);
+            prop_assert!(host.streams_open() <= VM_STREAMS_MAX);
             prop_assert!(host.committed_bytes() <= 16 * (STREAM_SEND_BYTES_MAX + STREAM_RECEIVE_BYTES_MAX as usize));
         }
         for id in owned {
@@ -193,7 +193,7 @@ proptest! {
         }
         host.lose_peer();
         prop_assert!(!host.has_departures());
-        prop_assert_eq!((host.committed_bytes(), host.open_streams().len()), (0, 0));
+        prop_assert_eq!((host.committed_bytes(), host.streams_open()), (0, 0));
     }
 }
 
@@ -268,7 +268,7 @@ fn what_was_written_before_the_owner_left_still_arrives() {
     assert_eq!(raw.next(), Some((Operation::Shutdown, 0)));
     assert_eq!(raw.next(), None);
     raw.host.receive(&Raw::header(Operation::Reset, 9), &[][..]);
-    assert_eq!(raw.host.open_streams().len(), 0);
+    assert_eq!(raw.host.streams_open(), 0);
 }
 
 #[test]

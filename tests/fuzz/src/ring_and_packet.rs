@@ -90,7 +90,7 @@ impl Play {
                 5 => self.let_go(which, amount % 2 == 0),
                 _ => self.transmit(usize::from(which % 16), amount),
             }
-            assert!(self.mux.open_streams().len() <= STREAMS);
+            assert!(self.mux.streams_open() <= STREAMS);
             let bound = DEVICE_RECEIVE_BYTES_MAX + DEVICE_SEND_BYTES_MAX + STREAMS * STREAM_SEND_BYTES_MAX;
             assert!(self.mux.committed_bytes() <= bound);
         }

@@ -3,6 +3,7 @@
 
 mod front_ends;
 mod isolation;
+mod keeper;
 mod life;
 mod support;
 mod volumes;

@@ -12,6 +12,11 @@ use crate::limits::{
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 12;
 
+/// VHOST_USER_GET_FEATURES, without which nothing is offered.
+pub const GET_FEATURES: u32 = 1;
+/// VHOST_USER_GET_PROTOCOL_FEATURES, likewise.
+pub const GET_PROTOCOL_FEATURES: u32 = 15;
+
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 0x3;
 const REPLY: u32 = 1 << 2;
@@ -76,6 +81,16 @@ impl Header {
     /// Whether this is a reply to a request of number `request`.
     pub fn replies_to(self, request: u32) -> bool {
         self.request == request && self.flags & REPLY != 0
+    }
+
+    /// The header of a request without a body.
+    pub fn request(request: u32) -> Self {
+        Self { request, flags: VERSION, size: 0 }
+    }
+
+    /// The same request, its acknowledgement not asked for.
+    pub fn without_reply(self) -> Self {
+        Self { flags: self.flags & !NEED_REPLY, ..self }
     }
 
     /// The reply header to this request, with a body of `size` bytes.

@@ -40,24 +40,70 @@ pub enum RelayError {
     },
 }
 
+impl RelayError {
+    /// Whether the cell is to blame: the front-end can be given another.
+    pub fn is_of_cell(&self) -> bool {
+        match self {
+            Self::Cell(_) | Self::CellGone | Self::WrongReply { .. } => true,
+            Self::FrontEnd(_) | Self::Unanswerable(_) => false,
+        }
+    }
+}
+
 /// One front-end's conversation with its device.
 #[derive(Debug)]
 pub struct Relay {
     front_end: MessageSocket,
     cell: MessageSocket,
     record: Record,
+    /// The message whose effect the cell has not confirmed.
+    in_hand: Option<(Parsed, Recorded)>,
     reply_max: Duration,
 }
 
 impl Relay {
     /// A relay between two connected sockets, with nothing recorded yet.
     pub fn new(front_end: MessageSocket, cell: MessageSocket) -> Self {
-        Self { front_end, cell, record: Record::default(), reply_max: VHOST_USER_REPLY_MAX }
+        Self { front_end, cell, record: Record::default(), in_hand: None, reply_max: VHOST_USER_REPLY_MAX }
     }
 
     /// What the front-end has told its device so far.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Whether the front-end has hung up, which is noticed by itself only while a cell serves it.
+    pub fn is_abandoned(&self) -> bool {
+        self.front_end.has_hung_up()
+    }
+
+    /// Tells another cell at the other end of `cell` everything the last one was told, so that it serves the
+    /// running guest, and passes on what the last one did not confirm. Then [`Relay::run`] goes on.
+    ///
+    /// # Errors
+    /// [`RelayError`]; with one of the cell's the relay can be given yet another.
+    pub async fn succeed(&mut self, cell: MessageSocket) -> Result<(), RelayError> {
+        self.cell = cell;
+        // It answers as the last one did, and has to be asked for that: what it offers it must also have
+        // offered.
+        let asked = [message::GET_FEATURES, message::GET_PROTOCOL_FEATURES];
+        for request in asked {
+            self.ask(request).await?;
+        }
+        for message in self.record.replay() {
+            let header = message.header.without_reply();
+            let sent = self.cell.write(header, &message.body, &message.borrowed()).await;
+            sent.map_err(RelayError::Cell)?;
+        }
+        // Once this is answered, all of it has been heard.
+        self.ask(message::GET_FEATURES).await?;
+        self.carry().await
+    }
+
+    async fn ask(&self, request: u32) -> Result<(), RelayError> {
+        let header = Header::request(request);
+        self.cell.write(header, &[], &[]).await.map_err(RelayError::Cell)?;
+        self.reply_of_cell(request).await.map(drop)
     }
 
     /// Relays until the front-end hangs up. Dropping the relay closes both connections and with them every
@@ -86,39 +132,59 @@ impl Relay {
             Ok(parsed) => {
                 let header = Header { size: parsed.body.len() as u32, ..header };
                 let message = Recorded { header, body: parsed.body.clone(), fds };
-                self.pass_on(&parsed, message).await
+                self.in_hand = Some((parsed, message));
+                self.carry().await
             }
             Err(refusal) => self.refuse(header, refusal).await,
         }
     }
 
-    async fn pass_on(&mut self, parsed: &Parsed, message: Recorded) -> Result<(), RelayError> {
-        let header = message.header;
-        self.cell.write(header, &message.body, &message.borrowed()).await.map_err(RelayError::Cell)?;
-        self.record.note(parsed, message);
-        let acknowledges = self.record.protocol_features & PROTOCOL_REPLY_ACK != 0;
-        if matches!(parsed.answer, Answer::Reply)
-            || (parsed.answer == Answer::Acknowledgement { asked: true } && acknowledges)
-        {
-            self.pass_back(header.request, &parsed.request).await?;
+    /// Passes on the message in hand, which stays there unless the cell has done its part.
+    async fn carry(&mut self) -> Result<(), RelayError> {
+        let Some((parsed, message)) = &self.in_hand else { return Ok(()) };
+        let reply = self.pass_on(parsed, message).await?;
+        if let Some((parsed, message)) = self.in_hand.take() {
+            self.record.note(&parsed, message);
         }
-        Ok(())
+        let Some(reply) = reply else { return Ok(()) };
+        // No reply of a vsock device carries descriptors; those of a cell gone bad end here.
+        self.front_end.write(reply.header, &reply.body, &[]).await.map_err(RelayError::FrontEnd)
     }
 
-    async fn pass_back(&self, asked: u32, request: &Request) -> Result<(), RelayError> {
-        let reply = timeout(self.reply_max, self.cell.read()).await;
-        let reply = reply.map_err(|_| RelayError::Cell(SocketError::Silent(self.reply_max)))?;
-        let mut reply = reply.map_err(RelayError::Cell)?.ok_or(RelayError::CellGone)?;
-        if !reply.header.replies_to(asked) {
-            return Err(RelayError::WrongReply { asked, answered: reply.header.request });
+    /// Has the cell do what the message asks: its reply, if the front-end waits for one.
+    async fn pass_on(&self, parsed: &Parsed, message: &Recorded) -> Result<Option<Message>, RelayError> {
+        let asked = message.header.request;
+        self.cell
+            .write(message.header, &message.body, &message.borrowed())
+            .await
+            .map_err(RelayError::Cell)?;
+        let features = match parsed.request {
+            Request::SetProtocolFeatures(features) => features,
+            _ => self.record.protocol_features,
+        };
+        let acknowledges = features & PROTOCOL_REPLY_ACK != 0;
+        let replies = parsed.answer == Answer::Reply
+            || (parsed.answer == Answer::Acknowledgement { asked: true } && acknowledges);
+        if !replies {
+            return Ok(None);
         }
-        if *request == Request::AskProtocolFeatures
+        let mut reply = self.reply_of_cell(asked).await?;
+        if parsed.request == Request::AskProtocolFeatures
             && let Ok(offered) = <[u8; 8]>::try_from(reply.body.as_slice())
         {
             reply.body = (u64::from_ne_bytes(offered) & PROTOCOL_FEATURES_KNOWN).to_ne_bytes().to_vec();
         }
-        // No reply of a vsock device carries descriptors; those of a cell gone bad end here.
-        self.front_end.write(reply.header, &reply.body, &[]).await.map_err(RelayError::FrontEnd)
+        Ok(Some(reply))
+    }
+
+    async fn reply_of_cell(&self, asked: u32) -> Result<Message, RelayError> {
+        let reply = timeout(self.reply_max, self.cell.read()).await;
+        let reply = reply.map_err(|_| RelayError::Cell(SocketError::Silent(self.reply_max)))?;
+        let reply = reply.map_err(RelayError::Cell)?.ok_or(RelayError::CellGone)?;
+        if !reply.header.replies_to(asked) {
+            return Err(RelayError::WrongReply { asked, answered: reply.header.request });
+        }
+        Ok(reply)
     }
 
     async fn refuse(&self, header: Header, refusal: Refusal) -> Result<(), RelayError> {

@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -61,6 +62,13 @@ impl MessageSocket {
     pub fn new(socket: net::UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self(UnixStream::from_std(socket)?))
+    }
+
+    /// Whether the peer has closed its end.
+    pub fn has_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// The next message; `None` when the peer hung up between two. There is no limit on waiting for its

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use vamos_proto::cell::{Bind, Counters, Drain, StatsRequest, Unbind, from_cell, to_cell};
 use vamos_proto::control::VmState;
 
-use super::attachment::Attachment;
+use super::attachment::{Attachment, Detached};
 use super::backoff::Backoff;
 use super::{Command, Reply, Status, VmError};
 use crate::cell::channel::ChannelError;
@@ -122,10 +122,22 @@ impl Supervisor {
             status.layers.clone_from(&cell.layers);
         });
         self.publish(VmState::Ready, String::new());
-        let end = self.until_the_end(&mut cell).await;
-        self.attachment.detach().await;
+        let end = match self.attachment.succeed(&cell).await {
+            Ok(succeeds) => {
+                if succeeds {
+                    self.publish(VmState::Attached, String::new());
+                }
+                self.until_the_end(&mut cell).await
+            }
+            Err(_) => End::Cell,
+        };
         self.pending.clear();
         let how = cell.reap().await;
+        match end {
+            End::Stop(_) => self.attachment.detach().await,
+            // Nothing else holds the other end of their sockets any more.
+            End::Cell | End::Replace(_) => self.attachment.cell_ended().await,
+        }
         match end {
             End::Cell => {
                 let pause = backoff.failed(started.elapsed());
@@ -158,7 +170,10 @@ impl Supervisor {
                     }
                     Err(error) => pause_accepting(&self.recipe.vm, &error).await,
                 },
-                () = self.attachment.detached() => self.publish(VmState::Ready, String::new()),
+                detached = self.attachment.detached() => match detached {
+                    Detached::FrontEnd => self.publish(VmState::Ready, String::new()),
+                    Detached::Cell => return End::Cell,
+                },
                 message = cell.channel.receive() => match message {
                     Ok(Some(message)) => self.heard(message),
                     Ok(None) => return End::Cell,

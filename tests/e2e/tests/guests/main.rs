@@ -6,6 +6,7 @@ mod clients;
 mod demo;
 mod failures;
 mod isolation;
+mod keeper;
 mod operators;
 mod psql;
 mod transfer;
@@ -34,6 +35,7 @@ fn main() -> Result<ExitCode> {
         isolation::CASES,
         operators::CASES,
         failures::CASES,
+        keeper::CASES,
         demo::CASES,
     ];
     let trials = groups.into_iter().flatten().map(|(name, case)| {
