@@ -27,6 +27,8 @@ pub enum Kind {
     Close = 10,
     /// Nothing but a round trip; empty body, session 0 allowed.
     Ping = 11,
+    /// The transaction cannot be continued: roll it back and say so until ROLLBACK.
+    Fail = 12,
     /// Reply to Open and Resume.
     Opened = 129,
     /// Reply to Execute and Fetch.
@@ -35,7 +37,7 @@ pub enum Kind {
     BatchResult = 131,
     /// Reply to Describe.
     Described = 132,
-    /// Reply to CloseCursor, CloseStatement and Close; empty body.
+    /// Reply to CloseCursor, CloseStatement, Fail and Close; empty body.
     Closed = 133,
     /// Reply to Ping; empty body.
     Pong = 134,
@@ -47,7 +49,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the wire values.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Open,
         Kind::Resume,
         Kind::Execute,
@@ -59,6 +61,7 @@ impl Kind {
         Kind::Cancel,
         Kind::Close,
         Kind::Ping,
+        Kind::Fail,
         Kind::Opened,
         Kind::Result,
         Kind::BatchResult,

@@ -3,9 +3,11 @@
 //!
 //! An engine session is called by one request at a time. A call either answers at once
 //! ([`Answer::Ready`]: the link's thread goes on without a hand-over) or promises to
-//! ([`Answer::Pending`]). Neither may block. Completion records (exactly-once) belong to the engine:
-//! it alone can write them in the transaction of the data, and [`SessionIdentity`] is what it keys
-//! them by.
+//! ([`Answer::Pending`]). Neither may block.
+//!
+//! Exactly once: a write's outcome is recorded by the engine, which alone can do so in the transaction of
+//! the data, under the session's key and the request's number with a digest of the request. A request that
+//! is sent again gets the recorded outcome; another request under the same number is an error.
 
 use std::fmt;
 use std::future::Future;
@@ -60,8 +62,39 @@ impl<T> fmt::Debug for Pending<T> {
 pub struct SessionIdentity {
     /// Minted for the session.
     pub key: u64,
-    /// Minted for the run of the host's process.
+    /// Generation of the VM: another one after a restore, and in a clone.
     pub epoch: u64,
+}
+
+/// What makes a write that is sent again the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbering {
+    /// The session's number of the request.
+    pub number: u64,
+    /// The client has the outcomes of all requests up to this one.
+    pub acknowledged: u64,
+    /// It was sent before, on a link that was lost.
+    pub repeated: bool,
+}
+
+/// A session that is to go on.
+#[derive(Debug, Clone)]
+pub struct Resumption {
+    /// Who it is.
+    pub identity: SessionIdentity,
+    /// The client has the outcomes of all requests up to this one.
+    pub acknowledged: u64,
+    /// What [`EngineSession::state`] was when the client was told last; empty if it never was.
+    pub state: Bytes,
+}
+
+/// A session that goes on.
+#[derive(Debug)]
+pub struct Resumed<S> {
+    /// The session, without a transaction.
+    pub session: S,
+    /// Requests beyond the acknowledged ones whose outcome is recorded, in order.
+    pub recorded: Vec<u64>,
 }
 
 /// How much of a result to hand over at a time.
@@ -76,8 +109,8 @@ pub struct PageLimit {
 /// One execution of a statement.
 #[derive(Debug)]
 pub struct Execution<S> {
-    /// The request's sequence, and the name of its cursor should it stay open.
-    pub cursor: u64,
+    /// The request's number, which is also the name of its cursor should that stay open.
+    pub numbering: Numbering,
     /// What to run.
     pub statement: S,
     /// A packed block of at most one row. Empty: no parameters.
@@ -89,6 +122,8 @@ pub struct Execution<S> {
 /// Executions of one statement, once per row of parameters.
 #[derive(Debug)]
 pub struct BatchExecution<S> {
+    /// The request's number.
+    pub numbering: Numbering,
     /// What to run.
     pub statement: S,
     /// A packed block, one row per execution.
@@ -166,6 +201,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Starts a session.
     fn open(&self, identity: SessionIdentity, application: &str) -> Answer<Self::Session>;
+
+    /// Goes on with a session whose link, or whose engine, was lost. Answers when nothing that was under
+    /// way in the session before can have an effect any more.
+    fn resume(&self, resumption: Resumption, application: &str) -> Answer<Resumed<Self::Session>>;
 }
 
 /// One client's transaction, cursors and settings. Dropping it rolls back and frees all of it.
@@ -176,10 +215,17 @@ pub trait EngineSession: Send + 'static {
     /// Where the session stands between two calls.
     fn transaction(&self) -> Transaction;
 
-    /// Runs a statement.
+    /// What a session must be told to go on as it is (see [`Engine::resume`]), but for its transaction.
+    fn state(&self) -> Bytes;
+
+    /// The transaction is rolled back, and every statement up to ROLLBACK refused with `error`.
+    fn fail(&mut self, error: SqlError) -> Answer<()>;
+
+    /// Runs a statement. One that is `repeated` and whose outcome is recorded is not run again.
     fn execute(&mut self, execution: Execution<Self::Statement>) -> Answer<Page>;
 
-    /// Runs a statement once per row of parameters, in one transaction unless one is open.
+    /// Runs a statement once per row of parameters, in one transaction unless one is open; if it is
+    /// `repeated`, as [`execute`](Self::execute).
     fn batch(&mut self, batch: BatchExecution<Self::Statement>) -> Answer<BatchOutcome>;
 
     /// Hands over more of a result.
@@ -210,5 +256,9 @@ impl<E: Engine> Engine for Arc<E> {
 
     fn open(&self, identity: SessionIdentity, application: &str) -> Answer<Self::Session> {
         (**self).open(identity, application)
+    }
+
+    fn resume(&self, resumption: Resumption, application: &str) -> Answer<Resumed<Self::Session>> {
+        (**self).resume(resumption, application)
     }
 }

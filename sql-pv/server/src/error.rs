@@ -1,6 +1,8 @@
 //! What a client is told when a request fails, and the SQLSTATEs this crate itself uses. Engines map
 //! their own errors in a file of their own.
 
+use std::borrow::Cow;
+
 use vamos_sql_protocol::message;
 
 /// The SQLSTATEs used outside engines.
@@ -17,6 +19,10 @@ pub mod sqlstate {
     pub const INVALID_STATEMENT_NAME: &str = "26000";
     /// No such cursor.
     pub const INVALID_CURSOR_NAME: &str = "34000";
+    /// The session is not one of this host's.
+    pub const INVALID_AUTHORIZATION: &str = "28000";
+    /// The transaction could not be replayed as it was.
+    pub const SERIALIZATION_FAILURE: &str = "40001";
     /// No such database.
     pub const INVALID_CATALOG_NAME: &str = "3D000";
     /// Too many sessions.
@@ -32,7 +38,7 @@ pub mod sqlstate {
 #[error("{sqlstate}: {message}")]
 pub struct SqlError {
     /// Five characters, SQL standard or PostgreSQL's.
-    pub sqlstate: &'static str,
+    pub sqlstate: Cow<'static, str>,
     /// What was wrong and where.
     pub message: String,
     /// What to do about it; may be empty.
@@ -46,7 +52,7 @@ pub struct SqlError {
 impl SqlError {
     /// An error with neither hint nor position.
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), hint: String::new(), position: None, code: 0 }
+        Self { sqlstate: Cow::Borrowed(sqlstate), message: message.into(), hint: String::new(), position: None, code: 0 }
     }
 
     /// The same error with advice.
@@ -66,10 +72,16 @@ impl SqlError {
         Self::new(sqlstate::QUERY_CANCELED, "cancelled on the client's request")
     }
 
+    /// The error that travelled, as [`to_message`](Self::to_message) made it.
+    pub fn from_message(error: message::Error) -> Self {
+        let message::Error { sqlstate, message, hint, position, code, .. } = error;
+        Self { sqlstate: Cow::Owned(sqlstate), message, hint, position, code }
+    }
+
     /// The error as it travels, with the session's transaction state beside it.
     pub fn to_message(&self, transaction: message::Transaction) -> message::Error {
         message::Error {
-            sqlstate: self.sqlstate.to_owned(),
+            sqlstate: self.sqlstate.clone().into_owned(),
             message: self.message.clone(),
             hint: self.hint.clone(),
             position: self.position,

@@ -36,6 +36,9 @@ pub const SERVICE_STATEMENT_BYTES_MAX: usize = 32 << 20;
 /// Sessions of one service, unless configured lower.
 pub const SERVICE_SESSIONS_MAX: usize = 4_096;
 
+/// Reason a client may give for a transaction's failure, bytes.
+pub const FAIL_REASON_BYTES_MAX: usize = 1 << 10;
+
 /// From a frame's first byte to its last.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 

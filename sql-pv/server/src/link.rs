@@ -31,7 +31,7 @@ use crate::limits::{
     LINK_QUEUED_REQUESTS_MAX, LINK_READ_BYTES, LINK_RUNNING_MAX,
 };
 use crate::reply::Reply;
-use crate::request::{Done, Work, resume};
+use crate::request::{Done, Work};
 use crate::service::Shared;
 use crate::session::{Session, Turn};
 
@@ -307,9 +307,8 @@ impl<E: Engine> Link<E> {
         }
         match kind {
             Kind::Cancel => self.cancel(number, sequence, frame),
-            Kind::Open if !self.sessions.contains_key(&number) => self.open(number, frame),
-            Kind::Resume if !self.sessions.contains_key(&number) => {
-                self.reply(number, sequence).error(&resume::refusal(), Transaction::None);
+            Kind::Open | Kind::Resume if !self.sessions.contains_key(&number) => {
+                self.open(number, kind, frame);
             }
             _ => self.enqueue(number, kind, frame),
         }
@@ -326,7 +325,7 @@ impl<E: Engine> Link<E> {
         }
     }
 
-    fn open(&mut self, number: u32, frame: Frame) {
+    fn open(&mut self, number: u32, kind: Kind, frame: Frame) {
         let sequence = frame.header.sequence;
         let place = (self.sessions.len() < SQL_LINK_SESSIONS_MAX).then(|| self.shared.place()).flatten();
         let Some(place) = place else {
@@ -338,7 +337,7 @@ impl<E: Engine> Link<E> {
         };
         let session = Session::new(number, sequence, self.shared.clone(), place);
         self.sessions.insert(number, session);
-        self.enqueue(number, Kind::Open, frame);
+        self.enqueue(number, kind, frame);
     }
 
     fn enqueue(&mut self, number: u32, kind: Kind, frame: Frame) {

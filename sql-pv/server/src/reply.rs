@@ -33,6 +33,8 @@ pub(crate) struct ResultPart<'a> {
     pub(crate) suspended: bool,
     /// The statement has ended.
     pub(crate) end: Option<&'a Completed>,
+    /// The session's state, if the client is to be told.
+    pub(crate) state: Bytes,
 }
 
 impl Reply<'_> {
@@ -64,11 +66,12 @@ impl Reply<'_> {
                 transaction: transaction as i32,
                 command: ended.map_or_else(String::new, |end| end.command.to_owned()),
                 returns_rows: ended.is_none_or(|end| end.returns_rows),
+                state: part.state,
             },
         );
     }
 
-    pub(crate) fn batch_result(&mut self, outcome: &BatchOutcome, transaction: Transaction) {
+    pub(crate) fn batch_result(&mut self, outcome: &BatchOutcome, transaction: Transaction, state: Bytes) {
         let failure = |(row, error): &(u64, SqlError)| message::BatchFailure {
             row: *row,
             error: Some(error.to_message(transaction)),
@@ -82,6 +85,7 @@ impl Reply<'_> {
                 last_insert_rowid: outcome.last_insert_rowid,
                 transaction: transaction as i32,
                 command: outcome.command.to_owned(),
+                state,
             },
         );
     }

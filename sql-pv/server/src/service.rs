@@ -3,8 +3,9 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use siphasher::sip::SipHasher24;
 use vamos_service::{ByteStream, Service, Serving, VmContext};
 
 use crate::engine::{Engine, SessionIdentity};
@@ -23,19 +24,27 @@ pub struct SqlConfig {
     pub frame_deadline: Duration,
     /// Requests taken per second, over all links; `None`: as many as come.
     pub operations_per_second: Option<u32>,
-    /// Distinguishes runs of the host's process; sessions of another epoch are not these.
+    /// Generation of the VM. Sessions of another one are refused: a clone's, or from before a restore.
     pub epoch: u64,
+    /// The VM's own, the same in every process that serves it: what seals sessions' identities.
+    pub secret: [u8; 16],
 }
 
 impl Default for SqlConfig {
+    /// Everything allowed; sessions can be resumed within the process only.
     fn default() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let random = RandomState::new();
+        let mut secret = [0; 16];
+        let (high, low) = secret.split_at_mut(8);
+        high.copy_from_slice(&random.hash_one(0).to_le_bytes());
+        low.copy_from_slice(&random.hash_one(1).to_le_bytes());
         Self {
             database: String::new(),
             sessions_max: SERVICE_SESSIONS_MAX,
             frame_deadline: FRAME_DEADLINE,
             operations_per_second: None,
-            epoch: since_epoch.as_nanos() as u64,
+            epoch: 1,
+            secret,
         }
     }
 }
@@ -52,11 +61,20 @@ pub(crate) struct Shared<E> {
 }
 
 impl<E> Shared<E> {
-    /// An identity no other session of this process has, and that cannot be guessed from others.
+    /// An identity no other session of the VM has.
     pub(crate) fn mint(&self) -> SessionIdentity {
         let mut hasher = self.keys.build_hasher();
         hasher.write_usize(self.minted.fetch_add(1, Relaxed));
         SessionIdentity { key: hasher.finish(), epoch: self.config.epoch }
+    }
+
+    /// What proves that an identity was minted for this VM and this database.
+    pub(crate) fn seal(&self, identity: SessionIdentity) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.config.secret);
+        hasher.write_u64(identity.key);
+        hasher.write_u64(identity.epoch);
+        hasher.write(self.config.database.as_bytes());
+        hasher.finish()
     }
 
     /// A place for one more session, unless all are taken.

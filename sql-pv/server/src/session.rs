@@ -1,7 +1,7 @@
 //! One session on a link: its requests in order, one at a time.
 //!
 //! ```text
-//!               Open (sequence n)
+//!               Open, Resume (sequence n)
 //!    (absent) ───────────────────▶ RUNNING ◀───────────────┐ next request of the queue,
 //!                                  │  │  ▲                 │ sequence last + 1
 //!            the engine refuses    │  │  │ output drained  │
@@ -13,7 +13,7 @@
 //!    (absent) ◀──── Close answered ── IDLE ────────────────┘
 //! ```
 //!
-//! - The client numbers a session's requests one by one, beginning with Open's own number. `Cancel` is
+//! - The client numbers a session's requests one by one, beginning with the number of Open or Resume. `Cancel` is
 //!   not a request: it carries no number of its own and acts at once. A gap, a repetition or the last
 //!   number there is breaks the protocol.
 //! - Broken protocol, from any state: the request under way is cancelled, an Error reply with SQLSTATE
@@ -22,8 +22,8 @@
 //! - A session on which nothing happens is this struct and what the engine keeps for it: no thread, no
 //!   connection, no timer.
 //!
-//! Resume (a session that outlives its stream) will enter at IDLE with the numbering continued; it is
-//! refused by name until engines keep completion records.
+//! Resume (a session that outlives its stream) is an Open with an identity: the numbers go on from its own,
+//! and requests that were sent before say under which number.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -83,6 +83,8 @@ pub(crate) struct Session<E: Engine> {
     state: State,
     queue: VecDeque<Queued>,
     last_sequence: u64,
+    /// The state the client was told last.
+    told: Bytes,
     /// Whether the link already has it among the sessions to be given a turn.
     pub(crate) listed: bool,
     _place: SessionPlace,
@@ -100,6 +102,7 @@ impl<E: Engine> Session<E> {
             state: State::Idle,
             queue: VecDeque::new(),
             last_sequence: first_sequence.wrapping_sub(1),
+            told: Bytes::new(),
             listed: false,
             _place: place,
         }
@@ -108,6 +111,21 @@ impl<E: Engine> Session<E> {
     /// The transaction's state, for replies.
     pub(crate) fn transaction(&self) -> Transaction {
         self.engine.as_ref().map_or(Transaction::None, EngineSession::transaction)
+    }
+
+    /// The engine's state, if the client has not been told it; it will have been.
+    pub(crate) fn untold_state(&mut self) -> Bytes {
+        let state = self.engine.as_ref().map(EngineSession::state).unwrap_or_default();
+        if state == self.told {
+            return Bytes::new();
+        }
+        self.told = state.clone();
+        state
+    }
+
+    /// The client knows the state as it is.
+    pub(crate) fn told_state(&mut self) {
+        self.untold_state();
     }
 
     /// Takes a request in, if its number is the next.

@@ -99,12 +99,21 @@ impl Conn {
 
     /// Runs one of the engine's own statements. The guest's deadline does not hold for it.
     pub(crate) fn engine(&self, text: &str) -> rusqlite::Result<()> {
-        let paused = self.guard.pause();
-        let outcome = self.db.prepare_cached(text).and_then(|mut statement| {
+        self.aside(|db| {
+            let mut statement = db.prepare_cached(text)?;
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
             Ok(())
-        });
+        })
+    }
+
+    /// Does something of the engine's own in the midst of what a guest has under way.
+    pub(crate) fn aside<T>(
+        &self,
+        own: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let paused = self.guard.pause();
+        let outcome = own(&self.db);
         self.guard.resume(paused);
         outcome
     }
@@ -147,11 +156,8 @@ impl Conn {
 
     /// Looks whether there are temporary objects. Prepared statements do not outlive the change.
     pub(crate) fn look_for_temp(&self) -> rusqlite::Result<bool> {
-        let paused = self.guard.pause();
-        let count =
-            self.db.query_row("SELECT count(*) FROM sqlite_temp_schema", [], |row| row.get::<_, i64>(0));
-        self.guard.resume(paused);
-        let has = count? > 0;
+        let objects = "SELECT count(*) FROM sqlite_temp_schema";
+        let has = self.aside(|db| db.query_row(objects, [], |row| row.get::<_, i64>(0)))? > 0;
         if has != self.has_temp.replace(has) {
             self.db.flush_prepared_statement_cache();
         }

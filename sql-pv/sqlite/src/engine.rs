@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 
 use tokio::sync::Semaphore;
-use vamos_sql_server::SqlError;
-use vamos_sql_server::engine::{Answer, Engine, SessionIdentity};
+use vamos_sql_server::engine::{Answer, Engine, Pending, Resumed, Resumption, SessionIdentity};
 
 use crate::config::SqliteConfig;
 use crate::connection::{Conn, Role};
@@ -14,7 +13,11 @@ use crate::facts::{Facts, Interned};
 use crate::inline::Inline;
 use crate::lane::Lane;
 use crate::pool::Pool;
-use crate::session::SqliteSession;
+use crate::record::Clock;
+use crate::session::{self, SqliteSession};
+use crate::sqlstate;
+use crate::tenure::Tenures;
+use crate::ticket::Ticket;
 use crate::watchdog::Watchdog;
 use crate::writer::Writer;
 
@@ -62,6 +65,9 @@ pub(crate) struct Database {
     pub(crate) writer: Writer,
     pub(crate) inline: Inline,
     pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) tenures: Arc<Tenures>,
+    /// Orders completion records.
+    pub(crate) clock: Clock,
     pub(crate) grouped_writes: AtomicU64,
     pub(crate) inlined: AtomicU64,
     commits: Arc<AtomicU64>,
@@ -115,6 +121,8 @@ impl SqliteEngine {
             writer: Writer::default(),
             inline: Inline::default(),
             watchdog,
+            tenures: Arc::default(),
+            clock: Clock::default(),
             grouped_writes: AtomicU64::new(0),
             inlined: AtomicU64::new(0),
             commits: Arc::default(),
@@ -174,8 +182,17 @@ impl Engine for SqliteEngine {
         self.database.facts.facts(text)
     }
 
-    fn open(&self, _identity: SessionIdentity, _application: &str) -> Answer<SqliteSession> {
-        // Nothing is held for a session that has not said anything yet.
-        Answer::Ready(Ok::<_, SqlError>(SqliteSession::new(self.database.clone())))
+    fn open(&self, identity: SessionIdentity, _application: &str) -> Answer<SqliteSession> {
+        // Nothing but its name is held for a session that has not said anything yet.
+        match self.database.tenures.begin(identity.key) {
+            Some(tenure) => Answer::Ready(Ok(SqliteSession::new(self.database.clone(), tenure))),
+            None => Answer::refused(sqlstate::session_busy()),
+        }
+    }
+
+    fn resume(&self, resumption: Resumption, _application: &str) -> Answer<Resumed<SqliteSession>> {
+        let ticket = Arc::new(Ticket::new(self.database.config.statement_deadline));
+        let outcome = session::resume(self.database.clone(), ticket.clone(), resumption);
+        Answer::Pending(Pending { outcome: Box::pin(outcome), cancel: ticket })
     }
 }

@@ -14,7 +14,10 @@
 //! guest may say is decided by the authorizer (default deny), the build's flags and SQLite's limits;
 //! how long it may take by deadlines, and by a watchdog for what ignores those.
 //!
-//! Knows nothing of frames, links or sequence numbers: those are `sql-pv/server`'s.
+//! Every write leaves a completion record beside its data (`record`), by which a session that lost its link,
+//! or its host process, goes on (`tenure`) without anything being done twice.
+//!
+//! Knows nothing of frames or links: those are `sql-pv/server`'s.
 
 mod allow;
 mod authorizer;
@@ -30,11 +33,13 @@ mod lane;
 pub mod limits;
 mod pool;
 mod pragma;
+mod record;
 mod run;
 mod seat;
 mod session;
 mod sqlstate;
 mod state;
+mod tenure;
 mod text;
 mod ticket;
 mod watchdog;

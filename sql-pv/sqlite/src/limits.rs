@@ -59,6 +59,12 @@ pub const FACTS_TEXT_BYTES_MAX: usize = 8 << 20;
 /// A read that took no longer is worth running inline.
 pub const INLINE_TIME: Duration = Duration::from_micros(300);
 
+/// Completion records that are kept, whoever they belong to.
+pub const RECORDS_MAX: i64 = 65_536;
+
+/// Records written between two collections of the oldest.
+pub const RECORDS_PER_COLLECTION: i64 = 8_192;
+
 /// Virtual machine instructions between two looks at deadlines and budgets: few, because one of them
 /// may be a function over a value of 16 MiB.
 pub const PROGRESS_INSTRUCTIONS: i32 = 250;

@@ -21,6 +21,7 @@ use crate::limits::{IDLE_THREAD, INLINE_TIME};
 use crate::run::{self, Acting};
 use crate::seat::{self, Keep, Seat, SeatTask};
 use crate::sqlstate;
+use crate::tenure::Tenure;
 use crate::ticket::Ticket;
 
 /// An autocommit read.
@@ -30,6 +31,7 @@ pub(crate) struct Read {
     pub(crate) what: What,
     pub(crate) settings: Settings,
     pub(crate) history: History,
+    pub(crate) tenure: Arc<Tenure>,
     pub(crate) reply: oneshot::Sender<ReadReply>,
 }
 
@@ -56,6 +58,8 @@ pub(crate) enum Task {
     Read(Read),
     /// Serve one session until it needs no connection of its own any more.
     Seat(SeatTask),
+    /// Look something up for the engine itself.
+    Own(Box<dyn FnOnce(&Conn) + Send>),
 }
 
 /// The threads and their queue.
@@ -190,6 +194,10 @@ fn work(database: &Arc<Database>) {
         };
         let keep = match task {
             Task::Read(read) => serve(database, &open, read),
+            Task::Own(own) => {
+                own(&open);
+                Keep::Connection
+            }
             Task::Seat(task) => {
                 database.pool.leave(database);
                 let keep = seat::serve(database, &open, task, Vec::new());
@@ -213,14 +221,14 @@ fn refuse(task: Task, error: &rusqlite::Error) {
     let error = sqlstate::from_sqlite(error, &crate::guard::Guard::new());
     match task {
         Task::Read(read) => drop(read.reply.send(ReadReply::Page(Err(error)))),
-        // Its session learns from the closed channel.
-        Task::Seat(_) => tracing::error!(%error, "open a connection for a session"),
+        // Who waits learns from the closed channel.
+        Task::Seat(_) | Task::Own(_) => tracing::error!(%error, "open a connection for a session"),
     }
 }
 
 /// Runs one read, and goes on as a seat if its cursor stays open.
 fn serve(database: &Arc<Database>, conn: &Conn, read: Read) -> Keep {
-    let Read { ticket, facts, what, settings, history, reply } = read;
+    let Read { ticket, facts, what, settings, history, tenure, reply } = read;
     if !ticket.begin() {
         return Keep::Connection;
     }
@@ -287,7 +295,7 @@ fn serve(database: &Arc<Database>, conn: &Conn, read: Read) -> Keep {
                 return Keep::Connection;
             };
             let page = run::page(set, &analysis, None);
-            stay(database, conn, (cursor, begun), (facts, analysis), page, place, reply)
+            stay(database, conn, (cursor, begun), (facts, analysis), page, (place, tenure), reply)
         }
     }
 }
@@ -299,10 +307,10 @@ fn stay<'c>(
     (cursor, begun): (u64, Cursor<'c>),
     (facts, analysis): (Arc<Facts>, Arc<Analysis>),
     page: Page,
-    place: OwnedSemaphorePermit,
+    (place, tenure): (OwnedSemaphorePermit, Arc<Tenure>),
     reply: oneshot::Sender<ReadReply>,
 ) -> Keep {
-    let (seat, task) = seat::new(place);
+    let (seat, task) = seat::new(place, tenure);
     if reply.send(ReadReply::Suspended(page, seat)).is_err() {
         return Keep::Connection;
     }

@@ -32,8 +32,10 @@ use crate::facts::{Analysis, Facts};
 use crate::guard::{History, Mode, seen};
 use crate::lane::Turn;
 use crate::pool;
+use crate::record::{self, Entry};
 use crate::run::{self, Acting, Before, Prepared};
 use crate::sqlstate;
+use crate::tenure::Tenure;
 use crate::text::Kind;
 use crate::ticket::Ticket;
 
@@ -53,6 +55,7 @@ pub(crate) struct SeatTask {
     jobs: Receiver<Job>,
     expired: Arc<AtomicBool>,
     _place: OwnedSemaphorePermit,
+    _tenure: Arc<Tenure>,
 }
 
 /// A request to a seat.
@@ -74,6 +77,8 @@ pub(crate) enum Request {
         cursor: u64,
         parameters: Bytes,
         limit: PageLimit,
+        /// Under what it is recorded if it ends a transaction that wrote.
+        entry: Option<Entry>,
     },
     Batch {
         facts: Arc<Facts>,
@@ -144,10 +149,11 @@ pub(crate) struct Open<'c> {
 }
 
 /// A seat to be given to a session and to a thread.
-pub(crate) fn new(place: OwnedSemaphorePermit) -> (Seat, SeatTask) {
+pub(crate) fn new(place: OwnedSemaphorePermit, tenure: Arc<Tenure>) -> (Seat, SeatTask) {
     let (sender, jobs) = channel();
     let expired = Arc::new(AtomicBool::new(false));
-    (Seat { jobs: sender, expired: expired.clone() }, SeatTask { jobs, expired, _place: place })
+    let task = SeatTask { jobs, expired: expired.clone(), _place: place, _tenure: tenure };
+    (Seat { jobs: sender, expired }, task)
 }
 
 impl Seat {
@@ -245,8 +251,20 @@ impl<'c> Serving<'_, 'c> {
         history: &mut History,
     ) -> Result<Outcome, SqlError> {
         match request {
-            Request::Execute { facts, cursor, parameters, limit } => {
-                self.execute(&facts, (cursor, &parameters, limit), ticket, history)
+            Request::Execute { facts, cursor, parameters, limit, entry } => {
+                let entry = entry.filter(|_| self.conn.is_writing());
+                if let Some(entry) = &entry {
+                    self.record(entry, &facts, *history)?;
+                }
+                let outcome = self.execute(&facts, (cursor, &parameters, limit), ticket, history);
+                if let Some(entry) = entry
+                    && outcome.is_err()
+                    && !self.conn.db.is_autocommit()
+                {
+                    let failed = |error| sqlstate::from_sqlite(&error, &self.conn.guard);
+                    entry.unwrite(self.conn).map_err(failed)?;
+                }
+                outcome
             }
             Request::Batch { facts, parameters, atomic } => {
                 self.batch(&facts, (&parameters, atomic), ticket, history)
@@ -264,6 +282,15 @@ impl<'c> Serving<'_, 'c> {
                 Ok(Outcome::Done)
             }
         }
+    }
+
+    /// Records the end of a transaction in it, just before it ends.
+    fn record(&self, entry: &Entry, facts: &Facts, history: History) -> Result<(), SqlError> {
+        // The session may have forbidden itself to write since it did.
+        let outcome = self.conn.apply(Settings::default()).and_then(|()| {
+            entry.write(self.conn, &self.database.clock, &record::of_end(facts.command, history))
+        });
+        outcome.map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))
     }
 
     fn execute(

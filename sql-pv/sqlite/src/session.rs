@@ -17,17 +17,21 @@ use tokio::sync::oneshot;
 use vamos_sql_protocol::message::Transaction;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{
-    Answer, BatchExecution, BatchOutcome, Description, EngineSession, Execution, Page, PageLimit, Pending,
+    Answer, BatchExecution, BatchOutcome, Description, EngineSession, Execution, Numbering, Page, PageLimit,
+    Pending, Resumed, Resumption,
 };
 
+use crate::connection::Conn;
 use crate::engine::Database;
 use crate::facts::Facts;
 use crate::lane::Turn;
 use crate::pool::{self, ReadReply, Task};
 use crate::pragma::{self, Course};
+use crate::record::{self, Entry, Ledger, Verdict};
 use crate::seat::{self, Outcome, Request, Seat};
 use crate::sqlstate;
 use crate::state::{State, empty_page, row_page};
+use crate::tenure::Tenure;
 use crate::text::Kind;
 use crate::ticket::{Lost, Ticket};
 use crate::writer::{self, WriteReply};
@@ -40,6 +44,9 @@ pub struct SqliteSession {
 /// What a session and its requests under way share; at most one request is.
 struct Shared {
     database: Arc<Database>,
+    tenure: Arc<Tenure>,
+    /// What was recorded of the session before it went on here.
+    ledger: Ledger,
     state: Mutex<State>,
 }
 
@@ -48,16 +55,20 @@ struct Shared {
 struct Call {
     ticket: Arc<Ticket>,
     facts: Arc<Facts>,
-    cursor: u64,
+    numbering: Numbering,
     parameters: Bytes,
     limit: PageLimit,
 }
 
 impl SqliteSession {
-    pub(crate) fn new(database: Arc<Database>) -> Self {
+    pub(crate) fn new(database: Arc<Database>, tenure: Arc<Tenure>) -> Self {
         let mut state = State::default();
         state.settings.read_only = database.config.read_only;
-        Self { shared: Arc::new(Shared { database, state: Mutex::new(state) }) }
+        Self::with(database, tenure, Ledger::default(), state)
+    }
+
+    fn with(database: Arc<Database>, tenure: Arc<Tenure>, ledger: Ledger, state: State) -> Self {
+        Self { shared: Arc::new(Shared { database, tenure, ledger, state: Mutex::new(state) }) }
     }
 
     fn ticket(&self) -> Arc<Ticket> {
@@ -94,8 +105,61 @@ impl SqliteSession {
     }
 }
 
+/// Goes on with a session, as soon as nothing of it is under way here any more.
+pub(crate) async fn resume(
+    database: Arc<Database>,
+    ticket: Arc<Ticket>,
+    resumption: Resumption,
+) -> Result<Resumed<SqliteSession>, SqlError> {
+    let Resumption { identity, acknowledged, state: packed } = resumption;
+    let mut state = State::default();
+    state.settings.read_only = database.config.read_only;
+    if !packed.is_empty() {
+        let unpacked = record::unpack_state(&packed, database.config.read_only);
+        let Some((settings, history, had_temp)) = unpacked else {
+            return Err(SqlError::protocol("the state of the session to resume is not one of this engine's"));
+        };
+        if had_temp {
+            return Err(sqlstate::temporary_objects_lost());
+        }
+        (state.settings, state.history) = (settings, history);
+    }
+    let tenure = database.tenures.succeed(identity.key, &ticket).await?;
+    let ledger =
+        look_up(&database, &ticket, move |conn| Ledger::read(conn, identity.key, acknowledged)).await??;
+    let recorded = ledger.recorded.clone();
+    Ok(Resumed { session: SqliteSession::with(database, tenure, ledger, state), recorded })
+}
+
+/// Reads something of the engine's own on a thread of the pool.
+async fn look_up<T: Send + 'static>(
+    database: &Arc<Database>,
+    ticket: &Arc<Ticket>,
+    read: impl FnOnce(&Conn) -> T + Send + 'static,
+) -> Result<T, SqlError> {
+    let (reply, receiver) = oneshot::channel();
+    let own = ticket.clone();
+    let task = Task::Own(Box::new(move |conn: &Conn| {
+        if own.begin() {
+            drop(reply.send(read(conn)));
+        }
+    }));
+    database.pool.submit(database, task);
+    Ok(ticket.outcome(receiver).await?)
+}
+
 impl EngineSession for SqliteSession {
     type Statement = Arc<Facts>;
+
+    fn state(&self) -> Bytes {
+        self.shared.state().packed()
+    }
+
+    fn fail(&mut self, error: SqlError) -> Answer<()> {
+        let ended = self.close();
+        self.shared.state().lose(error);
+        ended
+    }
 
     fn transaction(&self) -> Transaction {
         let state = self.shared.state();
@@ -103,9 +167,17 @@ impl EngineSession for SqliteSession {
     }
 
     fn execute(&mut self, execution: Execution<Arc<Facts>>) -> Answer<Page> {
-        let Execution { cursor, statement: facts, parameters, limit } = execution;
+        let Execution { numbering, statement: facts, parameters, limit } = execution;
         let ticket = self.ticket();
-        let mut call = Call { ticket: ticket.clone(), facts, cursor, parameters, limit };
+        let mut call = Call { ticket: ticket.clone(), facts, numbering, parameters, limit };
+        match self.shared.judge(&call.facts.kind, numbering) {
+            Ok(Verdict::Run) => {}
+            Ok(Verdict::Recall) => {
+                let shared = self.shared.clone();
+                return self.pending(&ticket, async move { shared.recall_page(call).await });
+            }
+            Err(error) => return Answer::refused(error),
+        }
         if let Some(answer) = self.shared.settle(&call.facts) {
             return Answer::Ready(answer);
         }
@@ -138,7 +210,7 @@ impl EngineSession for SqliteSession {
     }
 
     fn batch(&mut self, batch: BatchExecution<Arc<Facts>>) -> Answer<BatchOutcome> {
-        let BatchExecution { statement: facts, parameters, atomic } = batch;
+        let BatchExecution { numbering, statement: facts, parameters, atomic } = batch;
         if !matches!(facts.kind, Kind::Read | Kind::Write) {
             return Answer::refused(sqlstate::unsupported(format!("{} in a batch", facts.command)));
         }
@@ -147,7 +219,15 @@ impl EngineSession for SqliteSession {
         }
         let (ticket, shared) = (self.ticket(), self.shared.clone());
         let own = ticket.clone();
-        self.pending(&ticket, async move { shared.batch(own, facts, parameters, atomic).await })
+        let entry = shared.entry(numbering, &facts, &parameters, Some(atomic));
+        match shared.judge(&facts.kind, numbering) {
+            Ok(Verdict::Run) => {}
+            Ok(Verdict::Recall) => {
+                return self.pending(&ticket, async move { shared.recall_batch(own, entry).await });
+            }
+            Err(error) => return Answer::refused(error),
+        }
+        self.pending(&ticket, async move { shared.batch(own, facts, (parameters, atomic), entry).await })
     }
 
     fn fetch(&mut self, cursor: u64, limit: PageLimit) -> Answer<Page> {
@@ -249,17 +329,59 @@ impl Shared {
         }
     }
 
+    /// Whether a request is to be run. What is within a transaction has no effect before that ends, so it
+    /// may be run again and again.
+    fn judge(&self, kind: &Kind, numbering: Numbering) -> Result<Verdict, SqlError> {
+        let begins = matches!(kind, Kind::Begin { .. } | Kind::Savepoint);
+        if !numbering.repeated || begins || self.state().transaction != Transaction::None {
+            return Ok(Verdict::Run);
+        }
+        self.ledger.judge(numbering)
+    }
+
+    /// Under what a request's outcome is recorded.
+    fn entry(&self, numbering: Numbering, facts: &Facts, parameters: &[u8], atomic: Option<bool>) -> Entry {
+        Entry::new(&self.tenure, numbering, record::digest(facts, parameters, atomic))
+    }
+
+    /// The recorded outcome of a request.
+    async fn recall(&self, ticket: &Arc<Ticket>, entry: Entry) -> Result<record::Outcome, SqlError> {
+        let recall = look_up(&self.database, ticket, move |conn| record::recall(conn, &entry)).await??;
+        self.state().history = recall.history;
+        recall.outcome
+    }
+
+    async fn recall_page(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
+        let entry = self.entry(call.numbering, &call.facts, &call.parameters, None);
+        match self.recall(&call.ticket, entry).await? {
+            record::Outcome::Page(page) => Ok(self.state().spool(call.numbering.number, page, call.limit)),
+            record::Outcome::Batch(_) => Err(sqlstate::record_gone(call.numbering.number)),
+        }
+    }
+
+    async fn recall_batch(
+        self: Arc<Self>,
+        ticket: Arc<Ticket>,
+        entry: Entry,
+    ) -> Result<BatchOutcome, SqlError> {
+        let number = entry.number();
+        match self.recall(&ticket, entry).await? {
+            record::Outcome::Batch(outcome) => Ok(outcome),
+            record::Outcome::Page(_) => Err(sqlstate::record_gone(number)),
+        }
+    }
+
     /// An autocommit read.
     async fn read(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
         let what = pool::What::Execute {
-            cursor: call.cursor,
+            cursor: call.numbering.number,
             parameters: call.parameters.clone(),
             limit: call.limit,
         };
         match self.pooled(&call.ticket, &call.facts, what).await? {
             ReadReply::Page(page) => page,
             ReadReply::Suspended(page, seat) => {
-                self.state().cursors.insert(call.cursor, Arc::new(seat));
+                self.state().cursors.insert(call.numbering.number, Arc::new(seat));
                 Ok(page)
             }
             ReadReply::Writes => self.write(call).await,
@@ -280,7 +402,10 @@ impl Shared {
             (state.settings, state.history)
         };
         let read =
-            pool::Read { ticket: ticket.clone(), facts: facts.clone(), what, settings, history, reply };
+            {
+            let (ticket, facts, tenure) = (ticket.clone(), facts.clone(), self.tenure.clone());
+            pool::Read { ticket, facts, what, settings, history, tenure, reply }
+        };
         self.database.pool.submit(&self.database, Task::Read(read));
         Ok(ticket.outcome(receiver).await?)
     }
@@ -288,9 +413,12 @@ impl Shared {
     /// An autocommit write.
     async fn write(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
         let what = writer::What::Execute { parameters: call.parameters.clone(), rows: call.limit.rows };
-        match self.written(&call.ticket, &call.facts, what).await? {
-            Some(writer::Outcome::Page(page)) => Ok(self.state().spool(call.cursor, page, call.limit)),
-            Some(writer::Outcome::Batch(_)) => Err(Lost::Executor.into()),
+        let entry = self.entry(call.numbering, &call.facts, &call.parameters, None);
+        match self.written(&call.ticket, &call.facts, what, entry).await? {
+            Some(record::Outcome::Page(page)) => {
+                Ok(self.state().spool(call.numbering.number, page, call.limit))
+            }
+            Some(record::Outcome::Batch(_)) => Err(Lost::Executor.into()),
             None => self.sit_down(call).await,
         }
     }
@@ -301,14 +429,15 @@ impl Shared {
         ticket: &Arc<Ticket>,
         facts: &Arc<Facts>,
         what: writer::What,
-    ) -> Result<Option<writer::Outcome>, SqlError> {
+        entry: Entry,
+    ) -> Result<Option<record::Outcome>, SqlError> {
         let (reply, receiver) = oneshot::channel();
         let (settings, history) = {
             let state = self.state();
             (state.settings, state.history)
         };
         let write =
-            writer::Write { ticket: ticket.clone(), facts: facts.clone(), what, settings, history, reply };
+            writer::Write { ticket: ticket.clone(), facts: facts.clone(), what, settings, history, entry, reply };
         self.database.writer.submit(&self.database, write);
         match ticket.outcome(receiver).await? {
             WriteReply::Done(outcome, history) => {
@@ -337,7 +466,7 @@ impl Shared {
             place = seats.acquire_owned() => place.map_err(|_| sqlstate::shutting_down())?,
             () = ticket.stopped() => return Err(sqlstate::no_seat(self.database.config.seats_max)),
         };
-        let (seat, task) = seat::new(place);
+        let (seat, task) = seat::new(place, self.tenure.clone());
         self.database.pool.submit(&self.database, Task::Seat(task));
         Ok(Arc::new(seat))
     }
@@ -357,8 +486,10 @@ impl Shared {
     }
 
     async fn run_at_seat(self: Arc<Self>, call: Call, turn: Option<Turn>) -> Result<Page, SqlError> {
-        let Call { ticket, facts, cursor, parameters, limit } = call;
-        let request = Request::Execute { facts, cursor, parameters, limit };
+        let Call { ticket, facts, numbering, parameters, limit } = call;
+        let ends = matches!(facts.kind, Kind::Commit | Kind::Release);
+        let entry = ends.then(|| self.entry(numbering, &facts, &parameters, None));
+        let request = Request::Execute { facts, cursor: numbering.number, parameters, limit, entry };
         match self.ask(&ticket, request, turn).await? {
             Outcome::Page(page) => Ok(page),
             _ => Err(Lost::Executor.into()),
@@ -440,15 +571,15 @@ impl Shared {
         self: Arc<Self>,
         ticket: Arc<Ticket>,
         facts: Arc<Facts>,
-        parameters: Bytes,
-        atomic: bool,
+        (parameters, atomic): (Bytes, bool),
+        entry: Entry,
     ) -> Result<BatchOutcome, SqlError> {
         let is_free = self.state().seat.is_none();
         if is_free {
             let what = writer::What::Batch { parameters: parameters.clone(), atomic };
-            match self.written(&ticket, &facts, what).await? {
-                Some(writer::Outcome::Batch(outcome)) => return Ok(outcome),
-                Some(writer::Outcome::Page(_)) => return Err(Lost::Executor.into()),
+            match self.written(&ticket, &facts, what, entry).await? {
+                Some(record::Outcome::Batch(outcome)) => return Ok(outcome),
+                Some(record::Outcome::Page(_)) => return Err(Lost::Executor.into()),
                 None => {
                     let seat = self.take_seat(&ticket).await?;
                     self.state().seat = Some(seat);

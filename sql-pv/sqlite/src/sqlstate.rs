@@ -228,6 +228,33 @@ pub(crate) fn no_seat(seats: usize) -> SqlError {
         .hint("End transactions and cursors that are not needed.")
 }
 
+/// What the session has under way elsewhere does not end.
+pub(crate) fn session_busy() -> SqlError {
+    SqlError::new(LOCK_NOT_AVAILABLE, "the session still has a request under way on its former link")
+        .hint("Try again.")
+}
+
+/// A request that was answered long ago is sent again: its client has been rolled back.
+pub(crate) fn fenced(number: u64, acknowledged: u64) -> SqlError {
+    let message = format!(
+        "FENCED: request {number} is sent again, but the session has acknowledged all up to {acknowledged}; nothing was executed"
+    );
+    SqlError::new(sqlstate::CONNECTION_DOES_NOT_EXIST, message)
+        .hint("The guest was rolled back without its volume; open a new session.")
+}
+
+/// A record that was there is not, or is no record.
+pub(crate) fn record_gone(number: u64) -> SqlError {
+    SqlError::new(DATA_CORRUPTED, format!("the record of request {number} cannot be read"))
+        .hint("The request has been executed; look for its effect.")
+}
+
+/// A session with temporary objects cannot go on elsewhere.
+pub(crate) fn temporary_objects_lost() -> SqlError {
+    SqlError::new("57P02", "the session had temporary objects, which went with the process that served it")
+        .hint("Connect again and make them anew.")
+}
+
 /// The engine is going away.
 pub(crate) fn shutting_down() -> SqlError {
     SqlError::new("57P01", "the service is being stopped").hint("Connect again.")

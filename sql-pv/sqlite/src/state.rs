@@ -11,6 +11,7 @@ use vamos_sql_server::engine::{Completed, Page, PageLimit};
 
 use crate::connection::Settings;
 use crate::guard::History;
+use crate::record;
 use crate::seat::{Seat, Standing};
 use crate::sqlstate;
 
@@ -29,6 +30,8 @@ pub(crate) struct State {
     pub(crate) cursors: HashMap<u64, Arc<Seat>>,
     /// Results that are here already (of writes) and have not been fetched.
     pub(crate) spooled: HashMap<u64, Spool>,
+    /// What [`packed`](Self::packed) gave last, and of what.
+    packed: Option<((Settings, History, bool), Bytes)>,
 }
 
 /// The rest of a result.
@@ -45,6 +48,19 @@ impl State {
         self.transaction = Transaction::None;
         if !self.has_temp {
             self.seat = None;
+        }
+    }
+
+    /// What the client is to give back to go on with the session.
+    pub(crate) fn packed(&mut self) -> Bytes {
+        let of = (self.settings, self.history, self.has_temp);
+        match &self.packed {
+            Some((known, packed)) if *known == of => packed.clone(),
+            _ => {
+                let packed = record::pack_state(of.0, of.1, of.2);
+                self.packed = Some((of, packed.clone()));
+                packed
+            }
         }
     }
 

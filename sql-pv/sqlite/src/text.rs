@@ -60,6 +60,11 @@ pub(crate) fn classify(text: &str) -> (Kind, &'static str) {
     (kind, command)
 }
 
+/// The keyword a statement can begin with, for good; none other than those.
+pub(crate) fn keyword(word: &str) -> &'static str {
+    COMMANDS.iter().find(|command| **command == word).copied().unwrap_or("")
+}
+
 const COMMANDS: [&str; 23] = [
     "SELECT",
     "INSERT",

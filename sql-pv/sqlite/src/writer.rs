@@ -19,7 +19,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::limits::Limit;
 use tokio::sync::oneshot;
 use vamos_sql_server::SqlError;
-use vamos_sql_server::engine::{BatchOutcome, Completed, Page, PageLimit};
+use vamos_sql_server::engine::{Completed, Page, PageLimit};
 
 use crate::connection::{Conn, Role, Settings};
 use crate::cursor::Rowset;
@@ -29,6 +29,7 @@ use crate::guard::{History, Mode, seen};
 use crate::limits::{
     CHECKPOINT_PAGES, GROUP_STATEMENTS_MAX, GROUP_TIME, IDLE_THREAD, RETURNING_BYTES_MAX, VACUUM_BYTES_MAX,
 };
+use crate::record::{self, Entry, Outcome};
 use crate::run::{self, Acting, Before};
 use crate::sqlstate;
 use crate::text::Kind;
@@ -41,6 +42,8 @@ pub(crate) struct Write {
     pub(crate) what: What,
     pub(crate) settings: Settings,
     pub(crate) history: History,
+    /// Under what its outcome is recorded.
+    pub(crate) entry: Entry,
     pub(crate) reply: oneshot::Sender<WriteReply>,
 }
 
@@ -63,12 +66,6 @@ pub(crate) enum WriteReply {
     Done(Result<Outcome, SqlError>, History),
     /// It needs a connection of its own; nothing has been done.
     NeedsSeat,
-}
-
-/// A write's outcome.
-pub(crate) enum Outcome {
-    Page(Page),
-    Batch(BatchOutcome),
 }
 
 /// The queue and its thread.
@@ -336,7 +333,8 @@ fn in_savepoint(
     let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
     conn.engine("SAVEPOINT _vamos_statement").map_err(failed)?;
     let acting = Acting::begin((database, &conn.guard), Mode::Guest, &write.ticket, i64::MAX, *history);
-    let (outcome, undo) = match run_what(database, conn, write, history) {
+    let changes = conn.db.total_changes();
+    let (mut outcome, mut undo) = match run_what(database, conn, write, history) {
         Ok((outcome, undo)) => (Ok(outcome), undo),
         // A statement that violates a constraint undid itself, but for what OR FAIL keeps on purpose.
         Err(error) => {
@@ -346,12 +344,35 @@ fn in_savepoint(
     };
     drop(acting);
     if !conn.db.is_autocommit() {
+        let did_something = conn.db.total_changes() != changes
+            || matches!(write.facts.command, "CREATE" | "DROP" | "ALTER" | "PRAGMA");
+        if !undo && did_something && let Err(error) = keep(database, conn, write, &outcome, *history) {
+            (outcome, undo) = (Err(failed(error)), true);
+            *history = write.history;
+        }
         if undo {
             conn.engine("ROLLBACK TO _vamos_statement").map_err(failed)?;
         }
         conn.engine("RELEASE _vamos_statement").map_err(failed)?;
     }
     outcome
+}
+
+/// Records the outcome beside the effect.
+fn keep(
+    database: &Database,
+    conn: &Conn,
+    write: &Write,
+    outcome: &Result<Option<Outcome>, SqlError>,
+    history: History,
+) -> rusqlite::Result<()> {
+    let recorded = match outcome {
+        Ok(Some(Outcome::Page(page))) => record::of_page(page, history),
+        Ok(Some(Outcome::Batch(batch))) if batch.executed > 0 => record::of_batch(batch, history),
+        Ok(_) => return Ok(()),
+        Err(error) => record::of_error(error, history),
+    };
+    write.entry.write(conn, &database.clock, &recorded)
 }
 
 /// Runs the statement; also says whether what it did has to be undone.

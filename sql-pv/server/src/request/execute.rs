@@ -4,7 +4,7 @@ use bytes::Bytes;
 use vamos_sql_protocol::message::Execute;
 use vamos_sql_protocol::{Kind, Rows};
 
-use super::{Done, Step, Streaming, Verb, Work, engine, parse, proceed, statement};
+use super::{Done, Step, Streaming, Verb, Work, engine, numbering, parse, proceed, statement};
 use crate::engine::{Engine, EngineSession, Execution};
 use crate::error::SqlError;
 use crate::reply::Reply;
@@ -24,13 +24,22 @@ pub(super) fn start<E: Engine>(session: &mut Session<E>, body: Bytes, reply: &mu
         }
         Err(error) => return Step::Violation(SqlError::protocol(format!("parameters: {error}"))),
     }
+    let numbering = match numbering(execute.number, execute.acknowledged, reply) {
+        Ok(numbering) => numbering,
+        Err(step) => return step,
+    };
     let statement = match statement(session, execute.statement, execute.text, reply) {
         Ok(statement) => statement,
         Err(step) => return step,
     };
-    let cursor = reply.sequence;
-    let streaming = Streaming::new(cursor, execute.statement, execute.rows, execute.blocks, execute.describe);
-    let execution = Execution { cursor, statement, parameters: execute.parameters, limit: streaming.limit() };
+    let streaming = Streaming::new(
+        numbering.number,
+        execute.statement,
+        execute.rows,
+        execute.blocks,
+        execute.describe,
+    );
+    let execution = Execution { numbering, statement, parameters: execute.parameters, limit: streaming.limit() };
     let answer = match engine(session) {
         Ok(engine) => engine.execute(execution),
         Err(step) => return step,

@@ -6,10 +6,11 @@ mod close_cursor;
 mod close_statement;
 mod describe;
 mod execute;
+mod fail;
 mod fetch;
 mod open;
 mod ping;
-pub(crate) mod resume;
+mod resume;
 mod stream;
 
 use std::future::Future;
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use vamos_sql_protocol::Kind;
 use vamos_sql_protocol::message::Transaction;
 
-use crate::engine::{Answer, BatchOutcome, BoxFuture, Cancel, Description, Engine, Page};
+use crate::engine::{Answer, BatchOutcome, BoxFuture, Cancel, Description, Engine, Numbering, Page, Resumed};
 use crate::error::{SqlError, sqlstate};
 use crate::reply::Reply;
 use crate::session::Session;
@@ -46,6 +47,7 @@ pub(crate) enum Step<E: Engine> {
 /// Which request is under way, with what its reply depends on.
 pub(crate) enum Verb {
     Open { protocol: u32 },
+    Resume { protocol: u32 },
     Stream(Streaming),
     Batch,
     Describe { statement: u64 },
@@ -58,6 +60,7 @@ type Outcome<T> = Result<T, SqlError>;
 /// A future the link polls for a session.
 pub(crate) enum Work<E: Engine> {
     Open(BoxFuture<Outcome<E::Session>>),
+    Resume(BoxFuture<Outcome<Resumed<E::Session>>>),
     Page(BoxFuture<Outcome<Page>>),
     Batch(BoxFuture<Outcome<BatchOutcome>>),
     Describe(BoxFuture<Outcome<Description>>),
@@ -67,6 +70,7 @@ pub(crate) enum Work<E: Engine> {
 /// What such a future ended with.
 pub(crate) enum Done<E: Engine> {
     Open(Outcome<E::Session>),
+    Resume(Outcome<Resumed<E::Session>>),
     Page(Outcome<Page>),
     Batch(Outcome<BatchOutcome>),
     Describe(Outcome<Description>),
@@ -79,6 +83,7 @@ impl<E: Engine> Future for Work<E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done<E>> {
         match &mut *self {
             Work::Open(future) => future.as_mut().poll(cx).map(Done::Open),
+            Work::Resume(future) => future.as_mut().poll(cx).map(Done::Resume),
             Work::Page(future) => future.as_mut().poll(cx).map(Done::Page),
             Work::Batch(future) => future.as_mut().poll(cx).map(Done::Batch),
             Work::Describe(future) => future.as_mut().poll(cx).map(Done::Describe),
@@ -94,12 +99,12 @@ pub(crate) fn start<E: Engine>(
     body: Bytes,
     reply: &mut Reply<'_>,
 ) -> Step<E> {
-    if session.engine.is_none() && kind != Kind::Open {
+    if session.engine.is_none() && !matches!(kind, Kind::Open | Kind::Resume) {
         return Step::Violation(SqlError::protocol("the session is not open"));
     }
     match kind {
         Kind::Open => open::start(session, body, reply),
-        Kind::Resume => resume::start(),
+        Kind::Resume => resume::start(session, body, reply),
         Kind::Execute => execute::start(session, body, reply),
         Kind::Batch => batch::start(session, body, reply),
         Kind::Fetch => fetch::start(session, body, reply),
@@ -108,6 +113,7 @@ pub(crate) fn start<E: Engine>(
         Kind::CloseStatement => close_statement::start(session, body, reply),
         Kind::Close => close::start(session, reply),
         Kind::Ping => ping::start(reply),
+        Kind::Fail => fail::start(session, body, reply),
         Kind::Cancel
         | Kind::Opened
         | Kind::Result
@@ -129,6 +135,7 @@ pub(crate) fn finish<E: Engine>(
 ) -> Step<E> {
     match (verb, done) {
         (Verb::Open { protocol }, Done::Open(outcome)) => open::finish(session, protocol, outcome, reply),
+        (Verb::Resume { protocol }, Done::Resume(outcome)) => resume::finish(session, protocol, outcome, reply),
         (Verb::Stream(streaming), Done::Page(outcome)) => stream::finish(session, streaming, outcome, reply),
         (Verb::Batch, Done::Batch(outcome)) => batch::finish(session, outcome, reply),
         (Verb::Describe { statement }, Done::Describe(outcome)) => {
@@ -182,6 +189,19 @@ fn refuse<E: Engine>(error: SqlError, transaction: Transaction, reply: &mut Repl
 /// Parses a body.
 fn parse<M: prost::Message + Default>(kind: Kind, body: Bytes) -> Result<M, SqlError> {
     M::decode(body).map_err(|error| SqlError::protocol(format!("body of {kind:?}: {error}")))
+}
+
+/// What a request says of its number, if that can be.
+fn numbering<E: Engine>(number: u64, acknowledged: u64, reply: &Reply<'_>) -> Result<Numbering, Step<E>> {
+    let repeated = number != 0 && number != reply.sequence;
+    let number = if number == 0 { reply.sequence } else { number };
+    if number > reply.sequence || acknowledged >= number {
+        let sequence = reply.sequence;
+        let message =
+            format!("request {sequence} says that it is number {number} and that {acknowledged} is answered");
+        return Err(Step::Violation(SqlError::protocol(message)));
+    }
+    Ok(Numbering { number, acknowledged, repeated })
 }
 
 /// Finds the statement a request means; otherwise the request has been dealt with.

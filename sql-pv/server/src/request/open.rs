@@ -18,21 +18,11 @@ pub(super) fn start<E: Engine>(session: &mut Session<E>, body: Bytes, reply: &mu
         Ok(open) => open,
         Err(error) => return Step::Violation(error),
     };
-    if open.protocol == 0 {
-        return refuse(
-            SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "paravirtual SQL has no version 0")
-                .hint(format!("This host speaks versions 1 to {PROTOCOL}.")),
-            reply,
-        );
+    if let Err(error) = check_protocol(open.protocol) {
+        return refuse(error, reply);
     }
-    let database = &session.shared.config.database;
-    if !database.is_empty() && *database != open.database {
-        let message = format!("database {:?} does not exist", open.database);
-        return refuse(
-            SqlError::new(sqlstate::INVALID_CATALOG_NAME, message)
-                .hint(format!("This binding is {database:?}.")),
-            reply,
-        );
+    if let Err(error) = check_database(session, &open.database) {
+        return refuse(error, reply);
     }
     let answer = session.shared.engine.open(session.identity, &open.application);
     let verb = Verb::Open { protocol: open.protocol.min(PROTOCOL) };
@@ -46,18 +36,55 @@ pub(super) fn finish<E: Engine>(
     reply: &mut Reply<'_>,
 ) -> Step<E> {
     match outcome {
-        Ok(engine) => {
-            session.engine = Some(engine);
-            let (key, epoch) = (session.identity.key, session.identity.epoch);
-            reply.opened(&Opened { protocol, key, epoch, engine: session.shared.engine.version() });
-            Step::Answered
-        }
+        Ok(engine) => opened(session, protocol, engine, Vec::new(), reply),
         Err(error) => refuse(error, reply),
     }
 }
 
+/// The session goes on from here.
+pub(super) fn opened<E: Engine>(
+    session: &mut Session<E>,
+    protocol: u32,
+    engine: E::Session,
+    recorded: Vec<u64>,
+    reply: &mut Reply<'_>,
+) -> Step<E> {
+    session.engine = Some(engine);
+    session.told_state();
+    let (identity, shared) = (session.identity, &session.shared);
+    reply.opened(&Opened {
+        protocol,
+        key: identity.key,
+        epoch: identity.epoch,
+        seal: shared.seal(identity),
+        engine: shared.engine.version(),
+        recorded,
+    });
+    Step::Answered
+}
+
+/// Versions this host speaks.
+pub(super) fn check_protocol(version: u32) -> Result<(), SqlError> {
+    if version > 0 {
+        return Ok(());
+    }
+    Err(SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, "paravirtual SQL has no version 0")
+        .hint(format!("This host speaks versions 1 to {PROTOCOL}.")))
+}
+
+/// The one database of the binding.
+pub(super) fn check_database<E: Engine>(session: &Session<E>, wanted: &str) -> Result<(), SqlError> {
+    let database = &session.shared.config.database;
+    if database.is_empty() || database == wanted {
+        return Ok(());
+    }
+    let message = format!("database {wanted:?} does not exist");
+    Err(SqlError::new(sqlstate::INVALID_CATALOG_NAME, message)
+        .hint(format!("This binding is {database:?}.")))
+}
+
 /// Without an open session there is nothing to keep.
-fn refuse<E: Engine>(error: SqlError, reply: &mut Reply<'_>) -> Step<E> {
+pub(super) fn refuse<E: Engine>(error: SqlError, reply: &mut Reply<'_>) -> Step<E> {
     reply.error(&error, Transaction::None);
     Step::Over
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use vamos_sql_protocol::message::Column;
 
 use super::{Done, Step, Verb, Work, engine, proceed, refuse};
@@ -131,12 +132,13 @@ fn send<E: Engine>(
     reply: &mut Reply<'_>,
 ) {
     let transaction = session.transaction();
+    let mut state = if page.end.is_some() { session.untold_state() } else { Bytes::new() };
     let mut columns = streaming.columns(session, &page.columns);
     let mut blocks = page.blocks.iter().peekable();
     if blocks.peek().is_none() {
         let end = page.end.as_ref();
         return reply.result(
-            ResultPart { columns, more: go_on, suspended, end, ..ResultPart::default() },
+            ResultPart { columns, more: go_on, suspended, end, state, ..ResultPart::default() },
             transaction,
         );
     }
@@ -148,6 +150,7 @@ fn send<E: Engine>(
             more: !last || go_on,
             suspended: last && suspended,
             end: page.end.as_ref().filter(|_| last),
+            state: if last { std::mem::take(&mut state) } else { Bytes::new() },
         };
         reply.result(part, transaction);
     }
