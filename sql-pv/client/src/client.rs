@@ -8,6 +8,7 @@ use vamos_proto::id::VsockPort;
 use vamos_sql_protocol::{Kind, PROTOCOL, message};
 
 use crate::call::Pending;
+use crate::dial::{ChannelPort, Dial, Duplex};
 use crate::error::{ClientError, LinkLoss};
 use crate::link::{Link, Request};
 use crate::session::Session;
@@ -25,17 +26,29 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`] if nothing answers there.
     pub async fn connect(channel: &Channel, port: VsockPort) -> Result<Self, ClientError> {
-        let stream = channel.open(port).await.map_err(|error| ClientError::Connect(Arc::new(error)))?;
-        Ok(Self::over(stream))
+        Self::dial(Arc::new(ChannelPort { channel: channel.clone(), port })).await
     }
 
-    /// Starts a link on any stream. Needs a tokio runtime, on which its two tasks run.
-    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        let (inward, outward) = tokio::io::split(stream);
-        let link = Arc::new(Link::new(Box::new(outward)));
+    /// Opens a stream and starts a link on it. When the stream is lost, another one is opened, and whoever
+    /// uses the link does not notice. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] if nothing answers there.
+    pub async fn dial(dial: Arc<dyn Dial>) -> Result<Self, ClientError> {
+        let stream = dial.dial().await.map_err(|error| ClientError::Connect(Arc::new(error)))?;
+        Ok(Self::start(stream, Some(dial)))
+    }
+
+    /// Starts a link on a stream; it ends with that. Needs a tokio runtime.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self::start(Box::new(stream), None)
+    }
+
+    fn start(stream: Box<dyn Duplex>, dial: Option<Arc<dyn Dial>>) -> Self {
+        let link = Arc::new(Link::new());
         link.hold();
-        tokio::spawn(tasks::read(Arc::clone(&link), inward));
-        tokio::spawn(tasks::write(Arc::clone(&link)));
+        let inward = tasks::begin(&link, stream);
+        tokio::spawn(tasks::run(Arc::clone(&link), inward, dial));
         Self { link }
     }
 
@@ -47,8 +60,7 @@ impl Client {
         self.link.room(SessionRef::LINK).await;
         // Pings have no fields: any empty message encodes to their empty body.
         let body = message::Close {};
-        let request =
-            Request { session: SessionRef::LINK, kind: Kind::Ping, body: &body, cursor: 0, unawaited: false };
+        let request = Request::awaited(SessionRef::LINK, Kind::Ping, &body, 0);
         match Pending::send(&self.link, request)?.reply().await? {
             Reply::Pong => Ok(()),
             other => Err(ClientError::UnexpectedReply(other.name())),
@@ -62,13 +74,13 @@ impl Client {
     /// sessions as it may have, [`ClientError::LinkLost`].
     pub async fn open(&self, database: &str, application: &str) -> Result<Session, ClientError> {
         self.link.room(SessionRef::LINK).await;
-        let session = self.link.allot()?;
+        let session = self.link.allot(database, application)?;
         let body = message::Open {
             protocol: PROTOCOL,
             database: database.to_owned(),
             application: application.to_owned(),
         };
-        let request = Request { session, kind: Kind::Open, body: &body, cursor: 0, unawaited: false };
+        let request = Request::awaited(session, Kind::Open, &body, 0);
         match Pending::send(&self.link, request)?.reply().await? {
             Reply::Opened(opened) => Ok(Session::new(Arc::clone(&self.link), session, opened.engine)),
             other => Err(ClientError::UnexpectedReply(other.name())),

@@ -7,6 +7,8 @@ use vamos_proto::frame::FrameError;
 use vamos_sql_protocol::message::{self, Transaction};
 use vamos_sql_protocol::{BlockError, Kind};
 
+use crate::limits::RECONNECT_MAX;
+
 /// A statement's failure, as the engine reported it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (SQLSTATE {sqlstate})")]
@@ -23,6 +25,14 @@ pub struct SqlError {
     pub transaction: Transaction,
     /// The engine's own code, for logs.
     pub code: i32,
+}
+
+impl SqlError {
+    /// An error of the client's own.
+    pub(crate) fn local(sqlstate: &str, message: String) -> Self {
+        let (hint, position) = (String::new(), None);
+        Self { sqlstate: sqlstate.to_owned(), message, hint, position, transaction: Transaction::None, code: 0 }
+    }
 }
 
 impl From<message::Error> for SqlError {
@@ -44,9 +54,13 @@ pub enum ClientError {
     /// The engine or the service refused or failed the request; the session goes on.
     #[error(transparent)]
     Sql(#[from] SqlError),
-    /// The stream ended or broke before the reply came: whether the request ran is unknown.
+    /// The stream ended or broke before the reply came, and there was no other one in time: whether the request
+    /// ran is unknown.
     #[error("lost the link to the SQL service")]
     LinkLost(#[source] Arc<LinkLoss>),
+    /// The stream was lost, and the service would not go on with the session on another one.
+    #[error("the session could not be resumed: {0}")]
+    SessionLost(#[source] SqlError),
     /// The stream could not be opened.
     #[error("open a link to the SQL service")]
     Connect(#[source] Arc<io::Error>),
@@ -101,9 +115,19 @@ pub enum LinkLoss {
     /// An error about the link as a whole.
     #[error("the service refused the link")]
     Refused(#[source] SqlError),
+    /// No other stream could be opened.
+    #[error("open another stream, for {} seconds", RECONNECT_MAX.as_secs())]
+    Unreachable(#[source] io::Error),
     /// This side let go of it.
     #[error("every handle of the link was dropped")]
     Dropped,
+}
+
+impl LinkLoss {
+    /// Whether another stream is worth a try.
+    pub(crate) fn can_be_mended(&self) -> bool {
+        matches!(self, LinkLoss::Closed | LinkLoss::Io(_))
+    }
 }
 
 impl ClientError {
@@ -112,6 +136,7 @@ impl ClientError {
         match self {
             ClientError::Sql(error) => &error.sqlstate,
             ClientError::LinkLost(_) => "08006",
+            ClientError::SessionLost(error) => &error.sqlstate,
             ClientError::Connect(_) => "08001",
             ClientError::SessionEnded => "08003",
             ClientError::ForeignStatement => "26000",

@@ -6,6 +6,9 @@
 //!  caller ◀── take ── calls ◀── reader task, every reply of one read at once ◀── stream
 //! ```
 //!
+//! A link outlives its stream if it can open another one: requests are kept until they are answered, and
+//! each session makes its way onto the new stream (`recovery`).
+//!
 //! A caller that is alone on the link writes its request itself: one task switch less. When several
 //! sessions are at it, the first one only wakes the writer, which lets every ready session queue its
 //! request before it writes them all at once; no timer is involved.
@@ -25,7 +28,9 @@ use vamos_sql_protocol::{Kind, message};
 
 use crate::error::{ClientError, LinkLoss};
 use crate::limits::{LINK_QUEUE_BYTES_MAX, LINK_UNANSWERED_BYTES_MAX, SESSION_REQUESTS_MAX};
-use crate::sessions::{Call, Delivered, Reply, SessionRef, Sessions, Slot, Taken};
+use crate::recovery::Phase;
+use crate::repeat::{self, ACKNOWLEDGEMENT_BYTES, Progress, Sent};
+use crate::sessions::{Call, Delivered, Identity, Reply, SessionRef, Sessions, Slot, Taken, UNSENT};
 
 /// The half of a stream that is written.
 pub(crate) type Outward = Box<dyn AsyncWrite + Send + Unpin>;
@@ -35,7 +40,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Room in the queue, or the end of the link.
     room: Notify,
-    /// The end of the link.
+    /// The end of the stream, or of the link.
     lost: Notify,
 }
 
@@ -52,6 +57,9 @@ pub(crate) struct State {
     /// Client and session handles; the link ends with the last.
     handles: usize,
     closing: bool,
+    /// Why the stream is of no use any more.
+    incident: Option<LinkLoss>,
+    /// Why the link has ended.
     loss: Option<Arc<LinkLoss>>,
 }
 
@@ -62,6 +70,8 @@ pub(crate) struct Request<'a, M> {
     pub(crate) body: &'a M,
     /// Sequence of the Execute whose cursor it reads; 0: the request's own.
     pub(crate) cursor: u64,
+    /// The statement's text, if the body names it by its id only.
+    pub(crate) text: Option<&'a Arc<str>>,
     /// Nobody waits for its reply, and it may wait for company before it is written.
     pub(crate) unawaited: bool,
 }
@@ -69,14 +79,15 @@ pub(crate) struct Request<'a, M> {
 impl<'a, M> Request<'a, M> {
     /// A request somebody waits for.
     pub(crate) fn awaited(session: SessionRef, kind: Kind, body: &'a M, cursor: u64) -> Self {
-        Self { session, kind, body, cursor, unawaited: false }
+        Self { session, kind, body, cursor, text: None, unawaited: false }
     }
 }
 
 impl Link {
-    pub(crate) fn new(stream: Outward) -> Self {
+    /// A link without a stream yet.
+    pub(crate) fn new() -> Self {
         let state = State {
-            stream,
+            stream: Box::new(tokio::io::sink()),
             queue: BytesMut::new(),
             unflushed: false,
             scratch: BytesMut::new(),
@@ -85,6 +96,7 @@ impl Link {
             crowd: 0,
             handles: 0,
             closing: false,
+            incident: None,
             loss: None,
         };
         Self { state: Mutex::new(state), room: Notify::new(), lost: Notify::new() }
@@ -93,6 +105,90 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned state is still consistent: nothing in here panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with `stream`: what is waiting for one is queued.
+    pub(crate) fn begin(&self, stream: Outward) {
+        let mut state = self.state();
+        let State { queue, sessions, .. } = &mut *state;
+        queue.clear();
+        sessions.begin(queue);
+        (state.stream, state.unflushed, state.crowd) = (stream, false, 0);
+        drop(state);
+        self.room.notify_waiters();
+    }
+
+    /// The stream is of no use any more.
+    pub(crate) fn interrupt(&self, loss: LinkLoss) {
+        let mut state = self.state();
+        if state.incident.is_some() || state.loss.is_some() {
+            return;
+        }
+        tracing::debug!(%loss, unanswered = state.sessions.in_flight, "lost the stream");
+        state.incident = Some(loss);
+        state.queue.clear();
+        state.sessions.lose_stream();
+        let writer = state.writer.take();
+        drop(state);
+        self.lost.notify_waiters();
+        writer.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the stream is of no use any more.
+    pub(crate) async fn interrupted(&self) {
+        loop {
+            let lost = self.lost.notified();
+            {
+                let state = self.state();
+                if state.incident.is_some() || state.loss.is_some() {
+                    return;
+                }
+            }
+            lost.await;
+        }
+    }
+
+    /// What became of the stream, and whether anybody would miss another one.
+    pub(crate) fn take_incident(&self) -> (LinkLoss, bool) {
+        let mut state = self.state();
+        let is_missed = !state.closing && !state.sessions.is_unused();
+        (state.incident.take().unwrap_or(LinkLoss::Dropped), is_missed)
+    }
+
+    /// Whether every handle is gone.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().closing
+    }
+
+    /// Tries again to resume a session that the service could not take yet.
+    pub(crate) fn retry(&self, session: SessionRef) {
+        let mut state = self.state();
+        let State { queue, sessions, .. } = &mut *state;
+        if !sessions.connected {
+            return;
+        }
+        if let Some(slot) = sessions.slot(session)
+            && slot.wants_stream()
+        {
+            slot.begin(session.number, queue);
+        }
+        let writer = state.writer.take();
+        drop(state);
+        writer.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until everything the session has asked is answered.
+    pub(crate) async fn settled(&self, session: SessionRef) {
+        loop {
+            let room = self.room.notified();
+            {
+                let mut state = self.state();
+                if state.loss.is_some() || state.sessions.slot(session).is_none_or(|slot| slot.is_settled()) {
+                    return;
+                }
+            }
+            room.await;
+        }
     }
 
     /// Waits until the session may queue another request.
@@ -114,7 +210,7 @@ impl Link {
         if request.unawaited {
             return Ok(sequence);
         }
-        if alone {
+        if alone && state.sessions.connected {
             // Whatever does not fit the stream now is the writer's, which knows how to wait for it.
             let mut nobody = Context::from_waker(Waker::noop());
             if let Poll::Ready(Ok(())) = state.drain(&mut nobody) {
@@ -133,7 +229,7 @@ impl Link {
     pub(crate) fn cancel(&self, session: SessionRef, sequence: u64) {
         let mut state = self.state();
         if state.loss.is_none() {
-            state.push_cancel(session, sequence);
+            state.cancel(session, sequence);
         }
         let writer = state.writer.take();
         drop(state);
@@ -146,23 +242,28 @@ impl Link {
     pub(crate) fn under_way(&self, session: SessionRef) -> Option<u64> {
         let mut state = self.state();
         let slot = state.sessions.slot(session)?;
-        slot.calls.iter().rfind(|call| !call.ended && !call.abandoned).map(|call| call.sequence)
+        slot.calls.iter().rfind(|call| !call.ended && !call.abandoned).map(|call| call.number)
     }
 
     /// Nobody holds the statement any more: its id is forgotten with the session's next request.
     pub(crate) fn forget_statement(&self, session: SessionRef, statement: u64) {
         let mut state = self.state();
-        let closing = |slot: &mut Slot| slot.calls.iter().any(|call| call.kind == Kind::Close);
+        let closing = |slot: &mut Slot| slot.calls.iter().any(|call| call.sent.kind == Kind::Close);
         if state.loss.is_none() && state.sessions.slot(session).is_some_and(|slot| !closing(slot)) {
             state.enqueue_unawaited(session, Kind::CloseStatement, &message::CloseStatement { statement });
         }
     }
 
-    /// A number for a new session.
-    pub(crate) fn allot(&self) -> Result<SessionRef, ClientError> {
+    /// A number for a new session on that database.
+    pub(crate) fn allot(&self, database: &str, application: &str) -> Result<SessionRef, ClientError> {
         let mut state = self.state();
         state.check()?;
-        state.sessions.allot()
+        let session = state.sessions.allot()?;
+        if let Some(slot) = state.sessions.slot(session) {
+            let (database, application) = (database.to_owned(), application.to_owned());
+            slot.opening = Some(Identity { key: 0, epoch: 0, seal: 0, database, application });
+        }
+        Ok(session)
     }
 
     /// Nobody holds the session any more: interrupts what it has under way and ends it.
@@ -172,12 +273,12 @@ impl Link {
             return;
         }
         let Some(slot) = state.sessions.slot(session) else { return };
-        if slot.calls.iter().any(|call| call.kind == Kind::Close) {
+        if slot.calls.iter().any(|call| call.sent.kind == Kind::Close) {
             return;
         }
         let under_way: Vec<u64> =
-            slot.calls.iter().filter(|call| !call.ended).map(|call| call.sequence).collect();
-        under_way.into_iter().for_each(|sequence| state.push_cancel(session, sequence));
+            slot.calls.iter().filter(|call| !call.ended).map(|call| call.number).collect();
+        under_way.into_iter().for_each(|number| state.cancel(session, number));
         state.enqueue_unawaited(session, Kind::Close, &message::Close {});
         let writer = state.writer.take();
         drop(state);
@@ -196,9 +297,10 @@ impl Link {
         let mut state = self.state();
         match state.sessions.take(session, sequence, cx.waker()) {
             Taken::Reply(reply) => Poll::Ready(Ok(reply)),
-            Taken::NotYet => match &state.loss {
-                Some(loss) => Poll::Ready(Err(ClientError::LinkLost(Arc::clone(loss)))),
-                None => Poll::Pending,
+            Taken::NotYet => match (state.sessions.end_of(session), &state.loss) {
+                (Some(error), _) => Poll::Ready(Err(ClientError::SessionLost(error))),
+                (None, Some(loss)) => Poll::Ready(Err(ClientError::LinkLost(Arc::clone(loss)))),
+                (None, None) => Poll::Pending,
             },
             Taken::Gone => Poll::Ready(Err(ClientError::SessionEnded)),
         }
@@ -211,32 +313,44 @@ impl Link {
         state.follow_up(session, &done);
     }
 
-    /// Hands the replies of one read to those who wait for them.
-    pub(crate) fn deliver(&self, replies: &mut Vec<(u32, u64, Reply)>, wakers: &mut Vec<Waker>) {
+    /// Hands the replies of one read to those who wait for them. Says which sessions are to be resumed again in
+    /// a while.
+    pub(crate) fn deliver(
+        &self,
+        replies: &mut Vec<(u32, u64, Reply)>,
+        wakers: &mut Vec<Waker>,
+    ) -> Vec<SessionRef> {
+        let mut retries = Vec::new();
         let mut state = self.state();
         state.crowd = 0;
         for (number, sequence, reply) in replies.drain(..) {
             let name = reply.name();
             let session = state.sessions.current(number);
+            let State { queue, sessions, .. } = &mut *state;
             let delivered = session
-                .and_then(|session| Some((session, state.sessions.deliver(session, sequence, reply)?)));
+                .and_then(|session| Some((session, sessions.deliver(session, sequence, reply, queue)?)));
             let Some((session, mut done)) = delivered else {
                 tracing::debug!(session = number, sequence, reply = name, "dropped a reply nobody waits for");
                 continue;
             };
             state.crowd += usize::from(done.awaited);
             wakers.extend(done.waker.take());
+            retries.extend(done.retry.then_some(session));
             state.follow_up(session, &done);
         }
+        // A recovery may have something to say.
+        let writer = if state.queue.is_empty() { None } else { state.writer.take() };
         drop(state);
+        wakers.extend(writer);
         self.room.notify_waiters();
         wakers.drain(..).for_each(Waker::wake);
+        retries
     }
 
-    /// Writes what is queued. Ready when the link has ended.
+    /// Writes what is queued. Ready when the stream or the link has ended.
     pub(crate) fn poll_write(&self, yielded: &mut bool, cx: &mut Context<'_>) -> Poll<Result<(), LinkLoss>> {
         let mut state = self.state();
-        if state.loss.is_some() {
+        if state.loss.is_some() || state.incident.is_some() {
             return Poll::Ready(Ok(()));
         }
         state.writer = Some(cx.waker().clone());
@@ -277,9 +391,10 @@ impl Link {
         let loss = Arc::new(loss);
         tracing::debug!(loss = %loss, unanswered = state.sessions.in_flight, "link lost");
         state.loss = Some(loss);
+        state.sessions.connected = false;
         state.queue.clear();
         let mut wakers: VecDeque<Waker> = state.writer.take().into_iter().collect();
-        for slot in state.sessions.iter_mut() {
+        for (_, slot) in state.sessions.iter_mut() {
             wakers.extend(slot.calls.iter_mut().filter_map(|call| call.waker.take()));
         }
         drop(state);
@@ -355,39 +470,65 @@ impl State {
             let limit = SQL_FRAME_BYTES_MAX;
             return Err(ClientError::Limit { what: "bytes of one request", value: length, limit });
         }
+        let connected = self.sessions.connected;
         let Some(slot) = self.sessions.slot(request.session) else {
             return Err(ClientError::SessionEnded);
         };
-        let sequence = slot.next_sequence()?;
-        self.scratch.reserve(frame::HEADER_BYTES + length);
-        frame::encode(&mut self.scratch, request.session.number, sequence, request.kind as u16, |out| {
+        if let Phase::Ended(error) = &slot.phase {
+            return Err(ClientError::SessionLost(error.clone()));
+        }
+        let acknowledged = slot.acknowledged();
+        let number = slot.next_sequence()?;
+        self.scratch.reserve(frame::HEADER_BYTES + length + ACKNOWLEDGEMENT_BYTES);
+        frame::encode(&mut self.scratch, request.session.number, number, request.kind as u16, |out| {
             request.body.encode_raw(out);
+            repeat::acknowledge(request.kind, acknowledged, out);
         });
-        let wire = self.scratch.split().freeze();
-        self.queue.extend_from_slice(&wire);
+        let frame = self.scratch.split().freeze();
+        let kept = frame.len();
+        let is_live = matches!(slot.phase, Phase::Live);
+        if is_live {
+            self.queue.extend_from_slice(&frame);
+        }
+        let sent = Sent { number, kind: request.kind, request: frame, text: request.text.cloned() };
         slot.calls.push_back(Call {
-            sequence,
-            kind: request.kind,
-            request: wire,
-            cursor: if request.cursor == 0 { sequence } else { request.cursor },
+            number,
+            wire: if is_live { number } else { UNSENT },
+            sent,
+            progress: Progress::default(),
+            delivered: Progress::default(),
+            cancelled: false,
+            cursor: if request.cursor == 0 { number } else { request.cursor },
             replies: VecDeque::new(),
             ended: false,
             abandoned: request.unawaited,
             waker: None,
         });
+        if connected && slot.wants_stream() {
+            slot.begin(request.session.number, &mut self.queue);
+        }
         self.sessions.in_flight += usize::from(!request.unawaited);
-        self.sessions.kept += frame::HEADER_BYTES + length;
-        Ok(sequence)
+        self.sessions.kept += kept;
+        Ok(number)
     }
 
     fn enqueue_unawaited<M: prost::Message>(&mut self, session: SessionRef, kind: Kind, body: &M) {
-        let request = Request { session, kind, body, cursor: 0, unawaited: true };
+        let request = Request { session, kind, body, cursor: 0, text: None, unawaited: true };
         if let Err(error) = self.enqueue(&request) {
             tracing::debug!(session = session.number, %error, "could not queue a {kind:?}");
         }
     }
 
-    fn push_cancel(&mut self, session: SessionRef, sequence: u64) {
+    /// Interrupts a call, now or as soon as it is on a stream.
+    fn cancel(&mut self, session: SessionRef, number: u64) {
+        let Some(slot) = self.sessions.slot(session) else { return };
+        let Some(at) = slot.position(number) else { return };
+        let call = &mut slot.calls[at];
+        call.cancelled = true;
+        let sequence = call.wire;
+        if sequence == UNSENT || call.ended {
+            return;
+        }
         let body = message::Cancel { sequence };
         frame::encode(&mut self.queue, session.number, 0, Kind::Cancel as u16, |out| {
             prost::Message::encode_raw(&body, out)

@@ -73,7 +73,7 @@ impl Session {
     /// # Errors
     /// [`ClientError`].
     pub async fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Outcome, ClientError> {
-        self.room().await;
+        self.ready_for(sql).await;
         let execution = self.start_text(sql, parameters, 0, OUTCOME_WINDOW_BLOCKS_MAX)?;
         execution.outcome().await
     }
@@ -89,7 +89,7 @@ impl Session {
         let body = message::Describe { statement: id, text: Some(sql.to_owned()) };
         match self.send(Kind::Describe, &body, 0)?.reply().await? {
             Reply::Described(described) => {
-                Ok(Statement::new(Arc::clone(&self.link), self.reference, id, sql.to_owned(), described))
+                Ok(Statement::new(Arc::clone(&self.link), self.reference, id, sql.into(), described))
             }
             other => Err(ClientError::UnexpectedReply(other.name())),
         }
@@ -100,7 +100,7 @@ impl Session {
     /// # Errors
     /// [`ClientError`].
     pub async fn run(&self, statement: &Statement, parameters: &[Value]) -> Result<Outcome, ClientError> {
-        self.room().await;
+        self.ready_for(statement.text()).await;
         let execution = self.start_prepared(statement, parameters, 0, OUTCOME_WINDOW_BLOCKS_MAX)?;
         execution.outcome().await
     }
@@ -116,14 +116,13 @@ impl Session {
         parameters: &[Value],
     ) -> Result<InFlight, ClientError> {
         self.own(statement)?;
-        self.room().await;
+        self.ready_for(statement.text()).await;
         let body = message::Execute {
             statement: statement.id(),
             text: Some(statement.text().to_owned()),
             parameters: checked(parameters)?,
-            rows: 0,
             blocks: OUTCOME_WINDOW_BLOCKS_MAX,
-            describe: false,
+            ..message::Execute::default()
         };
         let execution = Execution::start(&self.link, self.reference, body, Some(statement.clone()))?;
         Ok(InFlight { execution })
@@ -158,7 +157,8 @@ impl Session {
         // With its text: beside a block of rows it is nothing, and a batch that had to be sent again would come
         // after those sent behind it.
         let text = Some(statement.text().to_owned());
-        let body = message::Batch { statement: statement.id(), text, parameters: rows.finish(), atomic };
+        let (statement, parameters) = (statement.id(), rows.finish());
+        let body = message::Batch { statement, text, parameters, atomic, ..message::Batch::default() };
         let mut pending = self.send(Kind::Batch, &body, 0)?;
         Ok(async move {
             match pending.reply().await? {
@@ -181,7 +181,7 @@ impl Session {
         rows: u64,
         blocks: u32,
     ) -> Result<Cursor, ClientError> {
-        self.room().await;
+        self.ready_for(statement.text()).await;
         Ok(Cursor::new(self.start_prepared(statement, parameters, rows, blocks)?))
     }
 
@@ -196,7 +196,7 @@ impl Session {
         rows: u64,
         blocks: u32,
     ) -> Result<Cursor, ClientError> {
-        self.room().await;
+        self.ready_for(sql).await;
         Ok(Cursor::new(self.start_text(sql, parameters, rows, blocks)?))
     }
 
@@ -219,6 +219,15 @@ impl Session {
 
     async fn room(&self) {
         self.link.room(self.reference).await;
+    }
+
+    /// Waits for room. The end of a transaction is not sent before all that belongs to it is answered: whoever
+    /// gets its recorded outcome after a loss must not miss any other.
+    async fn ready_for(&self, sql: &str) {
+        if ends_transaction(sql) {
+            self.link.settled(self.reference).await;
+        }
+        self.room().await;
     }
 
     fn own(&self, statement: &Statement) -> Result<(), ClientError> {
@@ -247,6 +256,7 @@ impl Session {
             rows,
             blocks,
             describe: true,
+            ..message::Execute::default()
         };
         Execution::start(&self.link, self.reference, body, None)
     }
@@ -261,11 +271,10 @@ impl Session {
         self.own(statement)?;
         let body = message::Execute {
             statement: statement.id(),
-            text: None,
             parameters: checked(parameters)?,
             rows,
             blocks,
-            describe: false,
+            ..message::Execute::default()
         };
         Execution::start(&self.link, self.reference, body, Some(statement.clone()))
     }
@@ -276,6 +285,16 @@ impl Drop for Session {
         self.link.close_session(self.reference);
         self.link.release();
     }
+}
+
+/// Whether a text may commit: COMMIT, END, or RELEASE of the savepoint that began the transaction.
+fn ends_transaction(sql: &str) -> bool {
+    let first = sql.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+    // A comment may hide it; to wait then costs nothing but a little time.
+    let word: &str = first.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    first.starts_with("--")
+        || first.starts_with("/*")
+        || ["COMMIT", "END", "RELEASE"].iter().any(|end| word.eq_ignore_ascii_case(end))
 }
 
 fn check_text(sql: &str) -> Result<(), ClientError> {
@@ -313,7 +332,9 @@ impl Execution {
         mut body: message::Execute,
         statement: Option<Statement>,
     ) -> Result<Self, ClientError> {
-        let pending = Pending::send(link, Request::awaited(reference, Kind::Execute, &body, 0))?;
+        let text = statement.as_ref().map(Statement::shared_text).filter(|_| body.text.is_none());
+        let request = Request { text, ..Request::awaited(reference, Kind::Execute, &body, 0) };
+        let pending = Pending::send(link, request)?;
         if statement.is_none() {
             // The text is in the kept request; the body is only wanted again by its numbers.
             body.text = None;
@@ -383,6 +404,7 @@ impl Execution {
             kind: Kind::CloseCursor,
             body: &body,
             cursor: 0,
+            text: None,
             unawaited: true,
         };
         if let Err(error) = self.link.send(request) {

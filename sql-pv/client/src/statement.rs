@@ -20,7 +20,7 @@ struct Prepared {
     link: Arc<Link>,
     session: SessionRef,
     id: u64,
-    text: String,
+    text: Arc<str>,
     columns: Arc<[Column]>,
     described: message::Described,
 }
@@ -30,7 +30,7 @@ impl Statement {
         link: Arc<Link>,
         session: SessionRef,
         id: u64,
-        text: String,
+        text: Arc<str>,
         mut described: message::Described,
     ) -> Self {
         let columns = std::mem::take(&mut described.columns).into();
@@ -65,6 +65,10 @@ impl Statement {
     /// Its first keyword, upper case.
     pub fn command(&self) -> &str {
         &self.prepared.described.command
+    }
+
+    pub(crate) fn shared_text(&self) -> &Arc<str> {
+        &self.prepared.text
     }
 
     pub(crate) fn id(&self) -> u64 {

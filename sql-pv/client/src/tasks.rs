@@ -1,31 +1,77 @@
-//! The two tasks of a link: one reads frames and delivers replies, one writes what is queued.
+//! The tasks of a link: one reads frames and delivers replies, one writes what is queued, for each stream
+//! anew; and the first opens the next stream when one is lost.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
+use tokio::task::JoinHandle;
 use vamos_proto::frame::{Decoder, Frame};
 use vamos_sql_protocol::Kind;
 use vamos_sql_protocol::limits::SQL_FRAME_BYTES_MAX;
 use vamos_sql_protocol::message;
 
+use crate::dial::{Dial, Duplex};
 use crate::error::{LinkLoss, SqlError};
-use crate::limits::LINK_READ_BYTES;
+use crate::limits::{DIAL_MAX, DIAL_PAUSE, DIAL_PAUSE_MAX, LINK_READ_BYTES, RECONNECT_MAX, RESUME_PAUSE};
 use crate::link::Link;
 use crate::sessions::Reply;
 
-/// Reads until the stream ends or the link is let go of.
-pub(crate) async fn read(link: Arc<Link>, stream: impl AsyncRead + Unpin) {
-    let loss = tokio::select! {
-        loss = read_replies(&link, stream) => loss,
-        _ = link.ended() => return,
-    };
-    link.lose(loss);
+/// A stream under way: the half that is read, and the task that writes the other.
+pub(crate) struct Inward {
+    stream: ReadHalf<Box<dyn Duplex>>,
+    writer: JoinHandle<()>,
 }
 
-async fn read_replies(link: &Link, mut stream: impl AsyncRead + Unpin) -> LinkLoss {
+/// Starts on a stream.
+pub(crate) fn begin(link: &Arc<Link>, stream: Box<dyn Duplex>) -> Inward {
+    let (inward, outward) = tokio::io::split(stream);
+    link.begin(Box::new(outward));
+    Inward { stream: inward, writer: tokio::spawn(write(Arc::clone(link))) }
+}
+
+/// Reads until the link ends.
+pub(crate) async fn run(link: Arc<Link>, mut inward: Inward, dial: Option<Arc<dyn Dial>>) {
+    loop {
+        tokio::select! {
+            loss = read_replies(&link, inward.stream) => link.interrupt(loss),
+            () = link.interrupted() => {}
+        }
+        // It lets go of its half of the stream.
+        let _ = inward.writer.await;
+        let (loss, is_missed) = link.take_incident();
+        let Some(dial) = dial.as_ref().filter(|_| is_missed && loss.can_be_mended()) else {
+            return link.lose(loss);
+        };
+        match dial_again(&link, dial).await {
+            Ok(stream) => inward = begin(&link, stream),
+            Err(error) => return link.lose(LinkLoss::Unreachable(error)),
+        }
+    }
+}
+
+async fn dial_again(link: &Link, dial: &Arc<dyn Dial>) -> io::Result<Box<dyn Duplex>> {
+    let started = Instant::now();
+    let mut pause = DIAL_PAUSE;
+    loop {
+        let attempt = tokio::time::timeout(DIAL_MAX, dial.dial()).await;
+        let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        if started.elapsed() > RECONNECT_MAX || link.is_closing() {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(DIAL_PAUSE_MAX);
+    }
+}
+
+async fn read_replies(link: &Arc<Link>, mut stream: impl AsyncRead + Unpin) -> LinkLoss {
     let decoder = Decoder::new(SQL_FRAME_BYTES_MAX);
     let mut input = BytesMut::with_capacity(LINK_READ_BYTES);
     let (mut replies, mut wakers) = (Vec::new(), Vec::new());
@@ -50,7 +96,13 @@ async fn read_replies(link: &Link, mut stream: impl AsyncRead + Unpin) -> LinkLo
                 Err(loss) => return loss,
             }
         }
-        link.deliver(&mut replies, &mut wakers);
+        for session in link.deliver(&mut replies, &mut wakers) {
+            let link = Arc::clone(link);
+            tokio::spawn(async move {
+                tokio::time::sleep(RESUME_PAUSE).await;
+                link.retry(session);
+            });
+        }
     }
 }
 
@@ -71,12 +123,12 @@ fn parse(frame: Frame) -> Result<Reply, LinkLoss> {
     })
 }
 
-/// Writes until the link ends, then ends the stream.
-pub(crate) async fn write(link: Arc<Link>) {
+/// Writes until the stream or the link ends, then ends the stream.
+async fn write(link: Arc<Link>) {
     let mut yielded = false;
     let outcome = poll_fn(|cx| link.poll_write(&mut yielded, cx)).await;
     if let Err(loss) = outcome {
-        link.lose(loss);
+        link.interrupt(loss);
     }
     poll_fn(|cx| link.poll_let_go(cx)).await;
 }

@@ -108,6 +108,9 @@ impl<E: Engine> Link<E> {
             let mut progress = self.read(cx)?;
             progress |= self.collect(cx);
             progress |= self.give_turns();
+            if self.ended {
+                self.end_sessions();
+            }
             progress |= self.write(cx)?;
             if self.output.is_empty() && (self.fatal.is_some() || self.is_finished()) {
                 return self.close(cx);
@@ -118,6 +121,15 @@ impl<E: Engine> Link<E> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Nobody will ask anything more: a session without a request under way is over, so that its transaction
+    /// is in nobody's way, and it can go on elsewhere.
+    fn end_sessions(&mut self) {
+        self.sessions.retain(|_, session| {
+            session.give_up_resuming();
+            !session.is_idle()
+        });
     }
 
     /// Whether the client has ended the link and has been answered everything.

@@ -225,6 +225,13 @@ impl<E: Engine> Session<E> {
         Reply { out, session: self.number, sequence }.error(error, Transaction::None);
     }
 
+    /// A session that is about to go on here, which it cannot any more, does not.
+    pub(crate) fn give_up_resuming(&mut self) {
+        if let State::Running { verb: Verb::Resume { .. }, cancel, .. } = &self.state {
+            cancel.cancel();
+        }
+    }
+
     /// Interrupts what is under way because nobody will want the outcome.
     pub(crate) fn abandon(&mut self) {
         if let State::Running { cancel, .. } = &self.state {

@@ -231,9 +231,9 @@ async fn t06_two_tenants_guess_each_others_ids() {
         message::Open { protocol: 1, database: "catalog".into(), ..Default::default() }.encode_to_vec();
     thief.send_raw(7, 1, Kind::Open as u16, &open).await;
     assert_eq!(thief.error(7, 1).await.sqlstate, "3D000");
-    let resume = message::Resume { protocol: 1, key: opened.key, epoch: opened.epoch, acknowledged: 3 };
+    let resume = support::resume(&opened, "other", 3, &[]);
     thief.send_raw(7, 4, Kind::Resume as u16, &resume.encode_to_vec()).await;
-    assert_eq!(thief.error(7, 4).await.sqlstate, "0A000");
+    assert_eq!(thief.error(7, 4).await.sqlstate, "28000");
     let open = message::Open { protocol: 1, database: "other".into(), ..Default::default() }.encode_to_vec();
     thief.send_raw(1, 1, Kind::Open as u16, &open).await;
     let (_, body) = thief.reply(1, 1).await;

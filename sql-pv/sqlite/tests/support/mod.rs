@@ -294,3 +294,17 @@ pub fn execute(text: &str, values: &[Value]) -> message::Execute {
 pub fn is_open(answer: &Answer) -> bool {
     answer.transaction == Transaction::Open as i32
 }
+
+/// A Resume of a session that was opened before.
+pub fn resume(opened: &message::Opened, database: &str, acknowledged: u64, state: &[u8]) -> message::Resume {
+    message::Resume {
+        protocol: 1,
+        key: opened.key,
+        epoch: opened.epoch,
+        seal: opened.seal,
+        acknowledged,
+        database: database.to_owned(),
+        application: "test".to_owned(),
+        state: state.to_vec().into(),
+    }
+}
