@@ -3,32 +3,50 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use vamos_link::Channel;
 use vamos_proto::hello::Binding;
 use vamos_proto::id::VsockPort;
-use vamos_sql_client::{Client, ClientError};
+use vamos_sql_client::{Client, ClientError, Dial, Dialing, Duplex};
 
 /// Kind of the bindings this is about.
 const KIND: &str = "sql";
 
-/// How a link to a binding's port comes about.
-#[async_trait]
+/// How a stream to a binding's port comes about.
 pub trait Connect: Send + Sync {
-    /// Opens a link to the SQL service on `port`.
-    async fn connect(&self, port: VsockPort) -> Result<Client, ClientError>;
+    /// Opens a stream to the service on `port`.
+    fn connect(&self, port: VsockPort) -> Dialing<'_>;
 }
 
-#[async_trait]
 impl Connect for Channel {
-    async fn connect(&self, port: VsockPort) -> Result<Client, ClientError> {
-        Client::connect(self, port).await
+    fn connect(&self, port: VsockPort) -> Dialing<'_> {
+        Box::pin(async move {
+            let stream = self.open(port).await?;
+            Ok(Box::new(stream) as Box<dyn Duplex>)
+        })
+    }
+}
+
+/// The way to the host, which may be another one after a while.
+type Host = Arc<Mutex<Arc<dyn Connect>>>;
+
+/// One port of the host, whichever way leads there at the moment.
+struct HostPort {
+    host: Host,
+    port: VsockPort,
+}
+
+impl Dial for HostPort {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async move {
+            let host = Arc::clone(&self.host.lock().unwrap_or_else(PoisonError::into_inner));
+            host.connect(self.port).await
+        })
     }
 }
 
 /// The databases, shared by all front doors.
 pub struct Databases {
-    host: Mutex<Arc<dyn Connect>>,
+    host: Host,
     known: Mutex<BTreeMap<String, Database>>,
 }
 
@@ -41,7 +59,7 @@ struct Database {
 impl Databases {
     /// None yet: [`update`](Self::update) makes them known.
     pub fn new(host: impl Connect + 'static) -> Self {
-        Self { host: Mutex::new(Arc::new(host)), known: Mutex::default() }
+        Self { host: Arc::new(Mutex::new(Arc::new(host))), known: Mutex::default() }
     }
 
     /// Reaches the host another way from now on: the one before is lost.
@@ -86,8 +104,7 @@ impl Databases {
             return Ok(Some(client.clone()));
         }
         *link = None;
-        let host = Arc::clone(&self.host.lock().unwrap_or_else(PoisonError::into_inner));
-        let client = host.connect(port).await?;
+        let client = Client::dial(Arc::new(HostPort { host: Arc::clone(&self.host), port })).await?;
         *link = Some(client.clone());
         Ok(Some(client))
     }

@@ -18,7 +18,7 @@ use vamos_service::{Service, VmContext};
 
 use crate::accept::Ports;
 use crate::control::{Control, ControlError};
-use crate::sql;
+use crate::sql::{self, Sessions};
 
 /// Why a cell ends early.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum ServeError {
     /// The start message names no VM.
     #[error(transparent)]
     Name(#[from] VmIdError),
+    /// The start message brings no secret.
+    #[error("the session secret of the start message does not have 16 bytes")]
+    Secret,
     /// A binding cannot be served; vamosd has been told.
     #[error("{0}")]
     Binding(String),
@@ -40,6 +43,7 @@ struct Cell {
     ports: Arc<Ports>,
     counters: Arc<Counters>,
     device: DeviceConfig,
+    sessions: Sessions,
     volume: PathBuf,
     attachment: Option<(u64, JoinHandle<Result<(), vamos_device::DeviceError>>)>,
 }
@@ -50,6 +54,7 @@ struct Cell {
 /// [`ServeError`]; the process should exit.
 pub async fn serve(control: Control, start: Start, report: Report) -> Result<(), ServeError> {
     let vm = VmContext { vm: VmId::new(&start.vm)?, generation: start.generation };
+    let secret = start.session_secret.try_into().map_err(|_| ServeError::Secret)?;
     let polling = match start.polling_us {
         0 => Polling::Off,
         microseconds => Polling::Adaptive { max: Duration::from_micros(microseconds) },
@@ -59,6 +64,7 @@ pub async fn serve(control: Control, start: Start, report: Report) -> Result<(),
         ports: Arc::new(Ports::new(vm)),
         counters: Arc::default(),
         device: DeviceConfig { cid: GuestCid(start.cid), polling },
+        sessions: Sessions { generation: start.generation, secret },
         volume: volume_path(&report),
         attachment: None,
     };
@@ -144,8 +150,8 @@ impl Cell {
         };
         // The old engine must let go of its files before the new one opens them.
         self.ports.unbind(&binding.name);
-        let volume = self.volume.clone();
-        let opened = spawn_blocking(move || open(&volume, &binding)).await;
+        let (volume, sessions) = (self.volume.clone(), self.sessions);
+        let opened = spawn_blocking(move || open(&volume, &binding, sessions)).await;
         let service = opened.map_err(|panicked| panicked.to_string())??;
         self.ports.bind(announced, service);
         Ok(())
@@ -211,9 +217,9 @@ async fn ended(
     (number, error)
 }
 
-fn open(volume: &Path, binding: &cell::Binding) -> Result<Arc<dyn Service>, String> {
+fn open(volume: &Path, binding: &cell::Binding, sessions: Sessions) -> Result<Arc<dyn Service>, String> {
     match binding.kind.as_str() {
-        "sql" => sql::open(volume, binding).map_err(|error| chain(&error)),
+        "sql" => sql::open(volume, binding, sessions).map_err(|error| chain(&error)),
         other => Err(format!("this cell has no service of kind {other:?}")),
     }
 }

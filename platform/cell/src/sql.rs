@@ -13,13 +13,22 @@ use vamos_service::metered::Metered;
 use vamos_sql_server::{SqlConfig, SqlService};
 use vamos_sqlite::{GiveUp, OpenError, SqliteConfig, SqliteEngine};
 
+/// What makes sessions this VM's.
+#[derive(Clone, Copy)]
+pub(crate) struct Sessions {
+    /// Sessions of another generation are refused.
+    pub(crate) generation: u64,
+    /// Seals them.
+    pub(crate) secret: [u8; 16],
+}
+
 /// Opens the binding's database in the volume. Blocks.
 ///
 /// # Errors
 /// The database cannot be opened; says which and why.
-pub(crate) fn open(volume: &Path, binding: &Binding) -> Result<Arc<dyn Service>, OpenError> {
+pub(crate) fn open(volume: &Path, binding: &Binding, vm: Sessions) -> Result<Arc<dyn Service>, OpenError> {
     let engine = SqliteEngine::open(volume, &binding.name, engine_config(binding))?;
-    let service = Arc::new(SqlService::new(engine, service_config(binding)));
+    let service = Arc::new(SqlService::new(engine, service_config(binding, vm)));
     Ok(match binding.quota.unwrap_or_default().bytes_per_second {
         0 => service,
         bytes_per_second => Arc::new(Metered::new(service, bytes_per_second)),
@@ -62,12 +71,14 @@ fn engine_config(binding: &Binding) -> SqliteConfig {
     }
 }
 
-fn service_config(binding: &Binding) -> SqlConfig {
+fn service_config(binding: &Binding, vm: Sessions) -> SqlConfig {
     let quota = binding.quota.unwrap_or_default();
     let default = SqlConfig::default();
     SqlConfig {
         database: binding.name.clone(),
         sessions_max: unless_zero(quota.max_sessions as usize, default.sessions_max),
+        epoch: vm.generation,
+        secret: vm.secret,
         operations_per_second: Some(quota.ops_per_second).filter(|&operations| operations > 0),
         ..default
     }
@@ -108,9 +119,11 @@ mod tests {
         assert_eq!(engine.statement_deadline, Duration::from_millis(7));
         assert_eq!(engine.idle_in_transaction_max, SqliteConfig::default().idle_in_transaction_max);
         assert_eq!((engine.database_bytes_max, engine.read_only), (1 << 20, true));
-        let service = service_config(&binding);
+        let vm = Sessions { generation: 3, secret: [5; 16] };
+        let service = service_config(&binding, vm);
+        assert_eq!((service.epoch, service.secret), (3, [5; 16]));
         assert_eq!((service.sessions_max, service.operations_per_second), (3, Some(9)));
-        assert_eq!(service_config(&Binding::default()).operations_per_second, None);
+        assert_eq!(service_config(&Binding::default(), vm).operations_per_second, None);
     }
 
     #[test]

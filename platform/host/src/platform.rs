@@ -187,6 +187,7 @@ impl Platform {
                 vm: row.name.to_string(),
                 volume: volume.display().to_string(),
                 generation: row.generation,
+                session_secret: row.secret.0.to_vec(),
                 cid: row.cid.0,
                 uid: row.uid,
                 gid: row.uid,

@@ -31,7 +31,14 @@ impl SqlError {
     /// An error of the client's own.
     pub(crate) fn local(sqlstate: &str, message: String) -> Self {
         let (hint, position) = (String::new(), None);
-        Self { sqlstate: sqlstate.to_owned(), message, hint, position, transaction: Transaction::None, code: 0 }
+        Self {
+            sqlstate: sqlstate.to_owned(),
+            message,
+            hint,
+            position,
+            transaction: Transaction::None,
+            code: 0,
+        }
     }
 }
 

@@ -30,8 +30,8 @@ mod statement;
 mod tasks;
 
 pub use client::Client;
-pub use dial::{Dial, Dialing, Duplex};
 pub use cursor::{Cursor, Summary};
+pub use dial::{Dial, Dialing, Duplex};
 pub use error::{ClientError, SqlError};
 pub use outcome::{BatchOutcome, Outcome};
 pub use session::{CancelHandle, InFlight, Session};

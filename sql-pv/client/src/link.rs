@@ -478,7 +478,7 @@ impl State {
             return Err(ClientError::SessionLost(error.clone()));
         }
         let acknowledged = slot.acknowledged();
-        let number = slot.next_sequence()?;
+        let (number, wire) = slot.next_call()?;
         self.scratch.reserve(frame::HEADER_BYTES + length + ACKNOWLEDGEMENT_BYTES);
         frame::encode(&mut self.scratch, request.session.number, number, request.kind as u16, |out| {
             request.body.encode_raw(out);
@@ -486,14 +486,13 @@ impl State {
         });
         let frame = self.scratch.split().freeze();
         let kept = frame.len();
-        let is_live = matches!(slot.phase, Phase::Live);
-        if is_live {
+        if wire != UNSENT {
             self.queue.extend_from_slice(&frame);
         }
         let sent = Sent { number, kind: request.kind, request: frame, text: request.text.cloned() };
         slot.calls.push_back(Call {
             number,
-            wire: if is_live { number } else { UNSENT },
+            wire,
             sent,
             progress: Progress::default(),
             delivered: Progress::default(),

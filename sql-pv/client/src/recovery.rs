@@ -85,14 +85,17 @@ impl Slot {
 
     /// A stream is there.
     pub(crate) fn begin(&mut self, number: u32, out: &mut BytesMut) {
-        let Some(identity) = self.identity.clone() else { return self.go_live(number, out) };
-        let Ok(sequence) = self.next_sequence() else { return self.exhausted() };
+        let Some(identity) = self.identity.clone() else {
+            return self.go_live(number, out);
+        };
+        let acknowledged = self.acknowledged();
+        let Ok(sequence) = self.first_sequence() else { return self.exhausted() };
         let body = message::Resume {
             protocol: PROTOCOL,
             key: identity.key,
             epoch: identity.epoch,
             seal: identity.seal,
-            acknowledged: self.acknowledged(),
+            acknowledged,
             database: identity.database.clone(),
             application: identity.application.clone(),
             state: if self.log.entries.is_empty() { &self.state } else { &self.log.state }.clone(),
@@ -102,13 +105,7 @@ impl Slot {
     }
 
     /// Takes a reply, if it is to what the recovery asked.
-    pub(crate) fn recover(
-        &mut self,
-        number: u32,
-        sequence: u64,
-        reply: &Reply,
-        out: &mut BytesMut,
-    ) -> Step {
+    pub(crate) fn recover(&mut self, number: u32, sequence: u64, reply: &Reply, out: &mut BytesMut) -> Step {
         match &self.phase {
             Phase::Resuming(wire) if *wire == sequence => match reply {
                 Reply::Opened(opened) => self.resumed(number, opened, out),
@@ -165,10 +162,11 @@ impl Slot {
     }
 
     fn replay(&mut self, number: u32, out: &mut BytesMut) {
-        let first = self.last_sequence + 1;
+        let mut first = 0;
         for at in 0..self.log.entries.len() {
             let Ok(sequence) = self.next_sequence() else { return self.exhausted() };
             self.log.entries[at].sent.again(number, sequence, out);
+            first = if at == 0 { sequence } else { first };
         }
         self.phase =
             Phase::Replaying(Replay { first, answered: 0, progress: Progress::default(), differs: false });
@@ -234,6 +232,7 @@ impl Slot {
     }
 
     fn exhausted(&mut self) {
-        self.phase = Phase::Ended(SqlError::local("54000", "the session has used up its request numbers".to_owned()));
+        self.phase =
+            Phase::Ended(SqlError::local("54000", "the session has used up its request numbers".to_owned()));
     }
 }

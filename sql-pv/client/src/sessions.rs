@@ -161,7 +161,10 @@ impl SessionRef {
 pub(crate) struct Slot {
     in_use: bool,
     generation: u64,
-    pub(crate) last_sequence: u64,
+    /// The number of the latest call.
+    last_number: u64,
+    /// The number of the latest frame; a call sent at once has the same.
+    last_sequence: u64,
     /// In the order of their numbers, which is that of their frames.
     pub(crate) calls: VecDeque<Call>,
     pub(crate) identity: Option<Identity>,
@@ -179,7 +182,23 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The number of the session's next request.
+    /// The numbers of the session's next call, and of its frame.
+    pub(crate) fn next_call(&mut self) -> Result<(u64, u64), ClientError> {
+        if matches!(self.phase, Phase::Live) {
+            self.last_number = self.next_sequence()?;
+            return Ok((self.last_number, self.last_number));
+        }
+        self.last_number += 1;
+        Ok((self.last_number, UNSENT))
+    }
+
+    /// The number of the first frame on another stream, beyond all that have been used.
+    pub(crate) fn first_sequence(&mut self) -> Result<u64, ClientError> {
+        self.last_sequence = self.last_sequence.max(self.last_number);
+        self.next_sequence()
+    }
+
+    /// The number of the session's next frame.
     pub(crate) fn next_sequence(&mut self) -> Result<u64, ClientError> {
         if self.last_sequence >= SEQUENCE_MAX {
             let (value, limit) = (SEQUENCE_MAX as usize, SEQUENCE_MAX as usize);
@@ -211,7 +230,7 @@ impl Slot {
         // The log of a transaction is about nothing that has been recorded; a cursor without one may be.
         let read = if self.transaction == Transaction::None { self.log.first() } else { None };
         let first = unanswered.into_iter().chain(read).min();
-        first.map_or(self.last_sequence, |first| first - 1)
+        first.map_or(self.last_number, |first| first - 1)
     }
 
     /// Whether everything that was asked has been answered.

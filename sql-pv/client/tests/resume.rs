@@ -132,7 +132,10 @@ async fn an_idle_session_goes_on_after_its_host_process_died() {
         host.kill();
         host.revive();
         // A statement of before, with settings and `changes()` of before.
-        assert_eq!(count(&session, "SELECT last_insert_rowid() * 10 + changes()").await, (round + 1) * 10 + 1);
+        assert_eq!(
+            count(&session, "SELECT last_insert_rowid() * 10 + changes()").await,
+            (round + 1) * 10 + 1
+        );
         assert_eq!(count(&session, "PRAGMA foreign_keys").await, 0);
         within(session.run(&insert, &[Value::Integer(round + 2)])).await.unwrap();
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vamos_sql_dialect::postgres::{SessionView, Settings, Translated, split, translate};
 use vamos_sql_protocol::{BlockBuilder, ValueRef};
-use vamos_sql_server::engine::{Answer, Engine, EngineSession, Execution, Page, PageLimit, SessionIdentity};
+use vamos_sql_server::engine::{
+    Answer, Engine, EngineSession, Execution, Numbering, Page, PageLimit, SessionIdentity,
+};
 use vamos_sqlite::{SqliteConfig, SqliteEngine};
 
 async fn outcome<T>(answer: Answer<T>) -> Result<T, String> {
@@ -19,6 +21,7 @@ async fn outcome<T>(answer: Answer<T>) -> Result<T, String> {
 struct Client {
     engine: SqliteEngine,
     session: <SqliteEngine as Engine>::Session,
+    number: u64,
     _volume: tempfile::TempDir,
 }
 
@@ -29,7 +32,7 @@ impl Client {
             SqliteEngine::open(volume.path(), "catalog", SqliteConfig::default()).expect("an engine");
         let session =
             outcome(engine.open(SessionIdentity { key: 1, epoch: 1 }, "test")).await.expect("a session");
-        Self { engine, session, _volume: volume }
+        Self { engine, session, number: 0, _volume: volume }
     }
 
     async fn run(&mut self, sql: &str, parameters: usize) -> Result<Page, String> {
@@ -38,7 +41,9 @@ impl Client {
         let parameters = if parameters > 0 { block.finish() } else { Bytes::new() };
         let statement = self.engine.statement(Arc::from(sql));
         let limit = PageLimit { rows: 0, blocks: 1_000 };
-        outcome(self.session.execute(Execution { cursor: 1, statement, parameters, limit })).await
+        self.number += 1;
+        let numbering = Numbering { number: self.number, ..Numbering::default() };
+        outcome(self.session.execute(Execution { numbering, statement, parameters, limit })).await
     }
 }
 

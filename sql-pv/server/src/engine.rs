@@ -82,6 +82,8 @@ pub struct Numbering {
 pub struct Resumption {
     /// Who it is.
     pub identity: SessionIdentity,
+    /// The number of the request to resume, beyond all that the client has used.
+    pub sequence: u64,
     /// The client has the outcomes of all requests up to this one.
     pub acknowledged: u64,
     /// What [`EngineSession::state`] was when the client was told last; empty if it never was.

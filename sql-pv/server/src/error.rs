@@ -52,7 +52,13 @@ pub struct SqlError {
 impl SqlError {
     /// An error with neither hint nor position.
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate: Cow::Borrowed(sqlstate), message: message.into(), hint: String::new(), position: None, code: 0 }
+        Self {
+            sqlstate: Cow::Borrowed(sqlstate),
+            message: message.into(),
+            hint: String::new(),
+            position: None,
+            code: 0,
+        }
     }
 
     /// The same error with advice.

@@ -5,8 +5,8 @@
 //! that there is about one row for each session that ever wrote. Rows of sessions that never came back go
 //! when `RECORDS_MAX` newer ones have been written: nothing that can still be asked for is that old.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use prost::Message;
@@ -87,7 +87,14 @@ impl Entry {
     }
 
     /// Writes the record into the transaction that is open.
-    pub(crate) fn write(&self, conn: &Conn, clock: &Clock, outcome: &Recorded) -> rusqlite::Result<()> {
+    pub(crate) fn write(&self, conn: &Conn, clock: &Clock, outcome: &Recorded) -> Result<(), SqlError> {
+        self.insert(conn, clock, outcome).map_err(|error| match sqlstate::is_constraint(&error) {
+            true => sqlstate::rolled_back(self.numbering.number, self.numbering.number),
+            false => sqlstate::from_sqlite(&error, &conn.guard),
+        })
+    }
+
+    fn insert(&self, conn: &Conn, clock: &Clock, outcome: &Recorded) -> rusqlite::Result<()> {
         conn.aside(|db| {
             if self.numbering.acknowledged > 0 {
                 match db.prepare_cached(ACKNOWLEDGED) {
@@ -106,10 +113,16 @@ impl Entry {
                 }
             };
             let now = clock.next(db)?;
-            let (number, acknowledged) =
-                (stored(self.numbering.number), stored(self.numbering.acknowledged));
+            let (number, acknowledged) = (stored(self.numbering.number), stored(self.numbering.acknowledged));
             let digest = self.digest.as_slice();
-            statement.execute(params![self.key(), number, acknowledged, now, digest, outcome.encode_to_vec()])?;
+            statement.execute(params![
+                self.key(),
+                number,
+                acknowledged,
+                now,
+                digest,
+                outcome.encode_to_vec()
+            ])?;
             if now % RECORDS_PER_COLLECTION == 0 {
                 db.prepare_cached(COLLECT)?.execute([now - RECORDS_MAX])?;
             }
@@ -155,13 +168,20 @@ impl Ledger {
             rows.collect::<rusqlite::Result<Vec<(i64, i64)>>>()
         });
         let rows = rows.map_err(|error| sqlstate::from_sqlite(&error, &conn.guard))?;
-        let mut ledger = Self { acknowledged, recorded: Vec::new() };
-        for (number, seen) in rows {
-            ledger.acknowledged = ledger.acknowledged.max(seen.unsigned_abs());
-            ledger.recorded.push(number.unsigned_abs());
+        let seen = rows.iter().map(|(_, acknowledged)| acknowledged.unsigned_abs()).max();
+        let recorded = rows.iter().map(|(number, _)| number.unsigned_abs());
+        Ok(Self {
+            acknowledged: acknowledged.max(seen.unwrap_or(0)),
+            recorded: recorded.filter(|number| *number > acknowledged).collect(),
+        })
+    }
+
+    /// Whether the session can go on with a request of that number: all that is recorded must be older.
+    pub(crate) fn check(&self, sequence: u64) -> Result<(), SqlError> {
+        match self.recorded.last() {
+            Some(last) if *last >= sequence => Err(sqlstate::rolled_back(sequence, *last)),
+            _ => Ok(()),
         }
-        ledger.recorded.retain(|number| *number > acknowledged);
-        Ok(ledger)
     }
 
     /// What to do with a request that is sent again.
@@ -287,9 +307,8 @@ fn unpack(recorded: Recorded) -> Recall {
             command,
         }))
     } else {
-        let rows = |block: &Bytes| {
-            vamos_sql_protocol::Rows::new(block).map_or(0, |rows| u64::from(rows.rows()))
-        };
+        let rows =
+            |block: &Bytes| vamos_sql_protocol::Rows::new(block).map_or(0, |rows| u64::from(rows.rows()));
         let end = Completed {
             changes: recorded.changes,
             last_insert_rowid,
@@ -344,7 +363,6 @@ pub(crate) fn unpack_state(packed: &[u8], read_only: bool) -> Option<(Settings, 
         query_only: is(QUERY_ONLY),
         read_only,
     };
-    let history =
-        History { last_insert_rowid: number(1), changes: number(9), total_changes: number(17) };
+    let history = History { last_insert_rowid: number(1), changes: number(9), total_changes: number(17) };
     Some((settings, history, is(HAS_TEMP)))
 }

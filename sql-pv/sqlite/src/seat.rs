@@ -287,10 +287,9 @@ impl<'c> Serving<'_, 'c> {
     /// Records the end of a transaction in it, just before it ends.
     fn record(&self, entry: &Entry, facts: &Facts, history: History) -> Result<(), SqlError> {
         // The session may have forbidden itself to write since it did.
-        let outcome = self.conn.apply(Settings::default()).and_then(|()| {
-            entry.write(self.conn, &self.database.clock, &record::of_end(facts.command, history))
-        });
-        outcome.map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))
+        let failed = |error| sqlstate::from_sqlite(&error, &self.conn.guard);
+        self.conn.apply(Settings::default()).map_err(failed)?;
+        entry.write(self.conn, &self.database.clock, &record::of_end(facts.command, history))
     }
 
     fn execute(

@@ -18,10 +18,9 @@ use vamos_sql_protocol::message::Transaction;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{
     Answer, BatchExecution, BatchOutcome, Description, EngineSession, Execution, Numbering, Page, PageLimit,
-    Pending, Resumed, Resumption,
+    Pending,
 };
 
-use crate::connection::Conn;
 use crate::engine::Database;
 use crate::facts::Facts;
 use crate::lane::Turn;
@@ -35,6 +34,10 @@ use crate::tenure::Tenure;
 use crate::text::Kind;
 use crate::ticket::{Lost, Ticket};
 use crate::writer::{self, WriteReply};
+
+mod repeat;
+
+pub(crate) use repeat::resume;
 
 /// A session of the embedded engine.
 pub struct SqliteSession {
@@ -103,49 +106,6 @@ impl SqliteSession {
             Course::Refuse(what) => Some(Err(sqlstate::not_authorized(format!("not authorized: {what}")))),
         }
     }
-}
-
-/// Goes on with a session, as soon as nothing of it is under way here any more.
-pub(crate) async fn resume(
-    database: Arc<Database>,
-    ticket: Arc<Ticket>,
-    resumption: Resumption,
-) -> Result<Resumed<SqliteSession>, SqlError> {
-    let Resumption { identity, acknowledged, state: packed } = resumption;
-    let mut state = State::default();
-    state.settings.read_only = database.config.read_only;
-    if !packed.is_empty() {
-        let unpacked = record::unpack_state(&packed, database.config.read_only);
-        let Some((settings, history, had_temp)) = unpacked else {
-            return Err(SqlError::protocol("the state of the session to resume is not one of this engine's"));
-        };
-        if had_temp {
-            return Err(sqlstate::temporary_objects_lost());
-        }
-        (state.settings, state.history) = (settings, history);
-    }
-    let tenure = database.tenures.succeed(identity.key, &ticket).await?;
-    let ledger =
-        look_up(&database, &ticket, move |conn| Ledger::read(conn, identity.key, acknowledged)).await??;
-    let recorded = ledger.recorded.clone();
-    Ok(Resumed { session: SqliteSession::with(database, tenure, ledger, state), recorded })
-}
-
-/// Reads something of the engine's own on a thread of the pool.
-async fn look_up<T: Send + 'static>(
-    database: &Arc<Database>,
-    ticket: &Arc<Ticket>,
-    read: impl FnOnce(&Conn) -> T + Send + 'static,
-) -> Result<T, SqlError> {
-    let (reply, receiver) = oneshot::channel();
-    let own = ticket.clone();
-    let task = Task::Own(Box::new(move |conn: &Conn| {
-        if own.begin() {
-            drop(reply.send(read(conn)));
-        }
-    }));
-    database.pool.submit(database, task);
-    Ok(ticket.outcome(receiver).await?)
 }
 
 impl EngineSession for SqliteSession {
@@ -329,48 +289,6 @@ impl Shared {
         }
     }
 
-    /// Whether a request is to be run. What is within a transaction has no effect before that ends, so it
-    /// may be run again and again.
-    fn judge(&self, kind: &Kind, numbering: Numbering) -> Result<Verdict, SqlError> {
-        let begins = matches!(kind, Kind::Begin { .. } | Kind::Savepoint);
-        if !numbering.repeated || begins || self.state().transaction != Transaction::None {
-            return Ok(Verdict::Run);
-        }
-        self.ledger.judge(numbering)
-    }
-
-    /// Under what a request's outcome is recorded.
-    fn entry(&self, numbering: Numbering, facts: &Facts, parameters: &[u8], atomic: Option<bool>) -> Entry {
-        Entry::new(&self.tenure, numbering, record::digest(facts, parameters, atomic))
-    }
-
-    /// The recorded outcome of a request.
-    async fn recall(&self, ticket: &Arc<Ticket>, entry: Entry) -> Result<record::Outcome, SqlError> {
-        let recall = look_up(&self.database, ticket, move |conn| record::recall(conn, &entry)).await??;
-        self.state().history = recall.history;
-        recall.outcome
-    }
-
-    async fn recall_page(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
-        let entry = self.entry(call.numbering, &call.facts, &call.parameters, None);
-        match self.recall(&call.ticket, entry).await? {
-            record::Outcome::Page(page) => Ok(self.state().spool(call.numbering.number, page, call.limit)),
-            record::Outcome::Batch(_) => Err(sqlstate::record_gone(call.numbering.number)),
-        }
-    }
-
-    async fn recall_batch(
-        self: Arc<Self>,
-        ticket: Arc<Ticket>,
-        entry: Entry,
-    ) -> Result<BatchOutcome, SqlError> {
-        let number = entry.number();
-        match self.recall(&ticket, entry).await? {
-            record::Outcome::Batch(outcome) => Ok(outcome),
-            record::Outcome::Page(_) => Err(sqlstate::record_gone(number)),
-        }
-    }
-
     /// An autocommit read.
     async fn read(self: Arc<Self>, call: Call) -> Result<Page, SqlError> {
         let what = pool::What::Execute {
@@ -401,8 +319,7 @@ impl Shared {
             let state = self.state();
             (state.settings, state.history)
         };
-        let read =
-            {
+        let read = {
             let (ticket, facts, tenure) = (ticket.clone(), facts.clone(), self.tenure.clone());
             pool::Read { ticket, facts, what, settings, history, tenure, reply }
         };
@@ -436,8 +353,15 @@ impl Shared {
             let state = self.state();
             (state.settings, state.history)
         };
-        let write =
-            writer::Write { ticket: ticket.clone(), facts: facts.clone(), what, settings, history, entry, reply };
+        let write = writer::Write {
+            ticket: ticket.clone(),
+            facts: facts.clone(),
+            what,
+            settings,
+            history,
+            entry,
+            reply,
+        };
         self.database.writer.submit(&self.database, write);
         match ticket.outcome(receiver).await? {
             WriteReply::Done(outcome, history) => {

@@ -243,6 +243,15 @@ pub(crate) fn fenced(number: u64, acknowledged: u64) -> SqlError {
         .hint("The guest was rolled back without its volume; open a new session.")
 }
 
+/// A new request has the number of one that has been executed: its client has been rolled back.
+pub(crate) fn rolled_back(number: u64, used: u64) -> SqlError {
+    let message = format!(
+        "FENCED: the session asks anew for request {number}, but number {used} has been executed; nothing was executed now"
+    );
+    SqlError::new(sqlstate::CONNECTION_DOES_NOT_EXIST, message)
+        .hint("The guest was rolled back without its volume; open a new session.")
+}
+
 /// A record that was there is not, or is no record.
 pub(crate) fn record_gone(number: u64) -> SqlError {
     SqlError::new(DATA_CORRUPTED, format!("the record of request {number} cannot be read"))

@@ -36,7 +36,11 @@ impl Tenures {
     }
 
     /// Becomes the session as soon as nobody is.
-    pub(crate) async fn succeed(self: &Arc<Self>, key: u64, ticket: &Ticket) -> Result<Arc<Tenure>, SqlError> {
+    pub(crate) async fn succeed(
+        self: &Arc<Self>,
+        key: u64,
+        ticket: &Ticket,
+    ) -> Result<Arc<Tenure>, SqlError> {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);

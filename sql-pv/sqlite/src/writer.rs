@@ -346,8 +346,11 @@ fn in_savepoint(
     if !conn.db.is_autocommit() {
         let did_something = conn.db.total_changes() != changes
             || matches!(write.facts.command, "CREATE" | "DROP" | "ALTER" | "PRAGMA");
-        if !undo && did_something && let Err(error) = keep(database, conn, write, &outcome, *history) {
-            (outcome, undo) = (Err(failed(error)), true);
+        if !undo
+            && did_something
+            && let Err(error) = keep(database, conn, write, &outcome, *history)
+        {
+            (outcome, undo) = (Err(error), true);
             *history = write.history;
         }
         if undo {
@@ -365,7 +368,7 @@ fn keep(
     write: &Write,
     outcome: &Result<Option<Outcome>, SqlError>,
     history: History,
-) -> rusqlite::Result<()> {
+) -> Result<(), SqlError> {
     let recorded = match outcome {
         Ok(Some(Outcome::Page(page))) => record::of_page(page, history),
         Ok(Some(Outcome::Batch(batch))) if batch.executed > 0 => record::of_batch(batch, history),

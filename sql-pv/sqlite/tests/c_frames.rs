@@ -83,7 +83,7 @@ async fn c23_bodies_and_blocks_that_are_none() {
 #[tokio::test]
 async fn c24_unknown_versions_and_kinds() {
     let host = Host::start();
-    for kind in [0, 12, 128, 999, u16::MAX, Kind::Result as u16, Kind::Pong as u16] {
+    for kind in [0, 13, 128, 999, u16::MAX, Kind::Result as u16, Kind::Pong as u16] {
         let mut client = host.session().await;
         client.send_raw(1, 2, kind, &[]).await;
         is_ended(&mut client, 1, 2).await;

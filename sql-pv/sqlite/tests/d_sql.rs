@@ -77,7 +77,8 @@ async fn d32_no_way_out_of_sql() {
         let sqlstate = client.fails(text).await;
         assert!(["42501", "42883", "42P01", "42704"].contains(&sqlstate.as_str()), "{text}: {sqlstate}");
     }
-    assert_eq!(client.rows("SELECT name FROM sqlite_schema").await, [["t".into()]]);
+    let own = "SELECT name FROM sqlite_schema WHERE name NOT GLOB '_vamos_*'";
+    assert_eq!(client.rows(own).await, [["t".into()]]);
     // What guests do need is there.
     client.run("CREATE VIRTUAL TABLE f USING fts5(body)").await;
     client.run("INSERT INTO f VALUES ('the quick brown fox')").await;

@@ -61,6 +61,7 @@ fn body(kind: Kind, body: &[u8]) {
             }
         }
         Kind::Fetch => drop(round_trip::<message::Fetch>(body)),
+        Kind::Fail => drop(round_trip::<message::Fail>(body)),
         Kind::CloseCursor => drop(round_trip::<message::CloseCursor>(body)),
         Kind::Describe => drop(round_trip::<message::Describe>(body)),
         Kind::CloseStatement => drop(round_trip::<message::CloseStatement>(body)),

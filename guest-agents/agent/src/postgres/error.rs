@@ -118,6 +118,10 @@ impl From<ClientError> for PgError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Sql(error) => error.into(),
+            ClientError::SessionLost(error) => {
+                let hint = "Connect again.";
+                PgError { hint: hint.to_owned(), ..PgError::fatal(&error.sqlstate, error.message) }
+            }
             ClientError::LinkLost(loss) => {
                 tracing::debug!(%loss, "a client loses its session");
                 PgError::host_lost()

@@ -114,7 +114,9 @@ impl Raw {
     pub async fn until(&mut self, last: u8) -> Vec<(u8, Bytes)> {
         let mut messages = Vec::new();
         loop {
-            let (kind, body) = self.next().await.expect("the connection goes on");
+            let Some((kind, body)) = self.next().await else {
+                panic!("the connection ended after {messages:?}")
+            };
             messages.push((kind, body));
             if kind == last {
                 return messages;

@@ -8,7 +8,7 @@ use super::RegistryError;
 const APPLICATION: i32 = 0x5641_4d4f;
 
 /// Version of the tables below; raised with each change, together with a migration.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE service (
@@ -25,7 +25,9 @@ CREATE TABLE vm (
 CREATE TABLE identity (
     vm TEXT PRIMARY KEY,
     uid INTEGER NOT NULL UNIQUE,
-    generation INTEGER NOT NULL
+    generation INTEGER NOT NULL,
+    -- Seals its sessions, so that another VM's are not taken for its own.
+    secret BLOB NOT NULL
 ) STRICT;
 CREATE TABLE binding (
     vm TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE,
@@ -40,6 +42,19 @@ CREATE TABLE binding (
 ) STRICT;
 ";
 
+/// From version 1.
+const SECRETS: &str = "
+CREATE TABLE identity_2 (
+    vm TEXT PRIMARY KEY,
+    uid INTEGER NOT NULL UNIQUE,
+    generation INTEGER NOT NULL,
+    secret BLOB NOT NULL
+) STRICT;
+INSERT INTO identity_2 SELECT vm, uid, generation, randomblob(16) FROM identity;
+DROP TABLE identity;
+ALTER TABLE identity_2 RENAME TO identity;
+";
+
 /// Brings a new or existing file to the tables of this version.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), RegistryError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -50,6 +65,11 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), RegistryError> 
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     match (application, version) {
         (APPLICATION, VERSION) => return Ok(()),
+        (APPLICATION, 1) => {
+            transaction.execute_batch(SECRETS)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            return Ok(transaction.commit()?);
+        }
         (APPLICATION, newer) => return Err(RegistryError::Version { found: newer, known: VERSION }),
         (0, 0) => {}
         _ => return Err(RegistryError::NotOurs),

@@ -119,9 +119,25 @@ fn a_conflict_with_the_file_changes_nothing() {
 fn t25_a_file_of_another_version_or_program_is_left_alone() {
     let (_keep, file) = directory();
     drop(Registry::open(&file, UIDS).unwrap());
-    Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let newer = Registry::open(&file, UIDS).unwrap_err();
-    assert!(matches!(newer, RegistryError::Version { found: 2, known: 1 }));
+    assert!(matches!(newer, RegistryError::Version { found: 3, known: 2 }));
     Connection::open(&file).unwrap().pragma_update(None, "application_id", 1).unwrap();
     assert!(matches!(Registry::open(&file, UIDS), Err(RegistryError::NotOurs)));
+}
+
+#[test]
+fn a_file_of_version_1_is_brought_up_to_date() {
+    let (_keep, file) = directory();
+    let mut registry = Registry::open(&file, UIDS).unwrap();
+    let made = registry.create_vm(&vm("a"), None, false).unwrap();
+    drop(registry);
+    let old = Connection::open(&file).unwrap();
+    old.execute_batch("ALTER TABLE identity DROP COLUMN secret; PRAGMA user_version = 1").unwrap();
+    drop(old);
+    let read = || Registry::open(&file, UIDS).unwrap().vm(&vm("a")).unwrap();
+    let first = read();
+    assert_eq!((first.cid, first.uid, first.generation), (made.cid, made.uid, made.generation));
+    assert_ne!(first.secret, made.secret);
+    assert_eq!(first, read(), "the secret stays");
 }

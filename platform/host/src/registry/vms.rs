@@ -1,10 +1,22 @@
 //! VMs: name, context id, and the identity of the cell that serves them.
 
+use std::fmt;
+
 use rusqlite::{OptionalExtension, Row, params};
 use vamos_proto::id::{GuestCid, VmId};
 
 use super::{Registry, RegistryError};
 use crate::limits::VMS_MAX;
+
+/// What a VM's sessions are sealed with; the same as long as its volume lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SessionSecret(pub [u8; 16]);
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret")
+    }
+}
 
 /// One VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +27,8 @@ pub struct VmRow {
     pub cid: GuestCid,
     /// Changes when it is cloned or restored.
     pub generation: u64,
+    /// What seals its sessions.
+    pub secret: SessionSecret,
     /// Its cell's uid and gid.
     pub uid: u32,
     /// Whether `vamos.toml` names it.
@@ -22,7 +36,7 @@ pub struct VmRow {
 }
 
 const COLUMNS: &str =
-    "SELECT vm.name, cid, generation, uid, declared FROM vm JOIN identity ON identity.vm = vm.name";
+    "SELECT vm.name, cid, generation, secret, uid, declared FROM vm JOIN identity ON identity.vm = vm.name";
 
 impl Registry {
     /// Every VM, by name.
@@ -71,7 +85,7 @@ impl Registry {
         let uid = self.identity_of(name)?;
         let transaction = self.connection.savepoint()?;
         transaction.execute(
-            "INSERT INTO identity VALUES (?, ?, 1) ON CONFLICT DO NOTHING",
+            "INSERT INTO identity VALUES (?, ?, 1, randomblob(16)) ON CONFLICT DO NOTHING",
             params![name.as_str(), uid],
         )?;
         transaction
@@ -147,15 +161,16 @@ fn stored(cid: GuestCid) -> i64 {
     cid.0 as i64
 }
 
-type Raw = (String, i64, i64, u32, bool);
+type Raw = (String, i64, i64, Vec<u8>, u32, bool);
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
 }
 
-fn checked((name, cid, generation, uid, declared): Raw) -> Result<VmRow, RegistryError> {
+fn checked((name, cid, generation, secret, uid, declared): Raw) -> Result<VmRow, RegistryError> {
     let name = VmId::new(name).map_err(|_| RegistryError::Damaged { what: "VM name" })?;
     let unsigned = |number: i64, what| u64::try_from(number).map_err(|_| RegistryError::Damaged { what });
     let (cid, generation) = (GuestCid(unsigned(cid, "cid")?), unsigned(generation, "generation")?);
-    Ok(VmRow { name, cid, generation, uid, declared })
+    let secret = secret.try_into().map_err(|_| RegistryError::Damaged { what: "session secret" })?;
+    Ok(VmRow { name, cid, generation, secret: SessionSecret(secret), uid, declared })
 }

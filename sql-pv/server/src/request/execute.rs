@@ -32,14 +32,10 @@ pub(super) fn start<E: Engine>(session: &mut Session<E>, body: Bytes, reply: &mu
         Ok(statement) => statement,
         Err(step) => return step,
     };
-    let streaming = Streaming::new(
-        numbering.number,
-        execute.statement,
-        execute.rows,
-        execute.blocks,
-        execute.describe,
-    );
-    let execution = Execution { numbering, statement, parameters: execute.parameters, limit: streaming.limit() };
+    let streaming =
+        Streaming::new(numbering.number, execute.statement, execute.rows, execute.blocks, execute.describe);
+    let execution =
+        Execution { numbering, statement, parameters: execute.parameters, limit: streaming.limit() };
     let answer = match engine(session) {
         Ok(engine) => engine.execute(execution),
         Err(step) => return step,

@@ -1,8 +1,8 @@
 //! Fail: the session's transaction could not be replayed as it was.
 
 use bytes::Bytes;
-use vamos_sql_protocol::message::Fail;
 use vamos_sql_protocol::Kind;
+use vamos_sql_protocol::message::Fail;
 
 use super::{Done, Step, Verb, Work, engine, parse, proceed};
 use crate::engine::{Engine, EngineSession};

@@ -135,7 +135,9 @@ pub(crate) fn finish<E: Engine>(
 ) -> Step<E> {
     match (verb, done) {
         (Verb::Open { protocol }, Done::Open(outcome)) => open::finish(session, protocol, outcome, reply),
-        (Verb::Resume { protocol }, Done::Resume(outcome)) => resume::finish(session, protocol, outcome, reply),
+        (Verb::Resume { protocol }, Done::Resume(outcome)) => {
+            resume::finish(session, protocol, outcome, reply)
+        }
         (Verb::Stream(streaming), Done::Page(outcome)) => stream::finish(session, streaming, outcome, reply),
         (Verb::Batch, Done::Batch(outcome)) => batch::finish(session, outcome, reply),
         (Verb::Describe { statement }, Done::Describe(outcome)) => {

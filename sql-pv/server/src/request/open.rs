@@ -79,8 +79,7 @@ pub(super) fn check_database<E: Engine>(session: &Session<E>, wanted: &str) -> R
         return Ok(());
     }
     let message = format!("database {wanted:?} does not exist");
-    Err(SqlError::new(sqlstate::INVALID_CATALOG_NAME, message)
-        .hint(format!("This binding is {database:?}.")))
+    Err(SqlError::new(sqlstate::INVALID_CATALOG_NAME, message).hint(format!("This binding is {database:?}.")))
 }
 
 /// Without an open session there is nothing to keep.

@@ -32,8 +32,9 @@ pub(super) fn start<E: Engine>(session: &mut Session<E>, body: Bytes, reply: &mu
         return refuse(error, reply);
     }
     session.identity = identity;
-    let resumption = Resumption { identity, acknowledged: resume.acknowledged, state: resume.state };
-    let answer = session.shared.engine.resume(resumption, &resume.application);
+    let Resume { acknowledged, state, application, .. } = resume;
+    let resumption = Resumption { identity, sequence: reply.sequence, acknowledged, state };
+    let answer = session.shared.engine.resume(resumption, &application);
     let verb = Verb::Resume { protocol: resume.protocol.min(PROTOCOL) };
     proceed(session, verb, answer, (Done::Resume, Work::Resume), reply)
 }

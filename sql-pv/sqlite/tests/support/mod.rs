@@ -258,8 +258,12 @@ impl Client {
         atomic: bool,
     ) -> Result<message::BatchResult, message::Error> {
         let mut rows = rows;
-        let batch =
-            message::Batch { statement: 0, text: Some(text.to_owned()), parameters: rows.finish(), atomic };
+        let batch = message::Batch {
+            text: Some(text.to_owned()),
+            parameters: rows.finish(),
+            atomic,
+            ..Default::default()
+        };
         let sequence = self.send(session, Kind::Batch, &batch).await;
         let (kind, body) = self.reply(session, sequence).await;
         match kind {

@@ -114,25 +114,48 @@ fn body(kind: Kind) -> Vec<u8> {
             application: "psql".to_owned(),
         }
         .encode_to_vec(),
-        Kind::Resume => {
-            message::Resume { protocol: PROTOCOL, key: 1, epoch: u64::MAX, acknowledged: 9 }.encode_to_vec()
+        Kind::Resume => message::Resume {
+            protocol: PROTOCOL,
+            key: 1,
+            epoch: u64::MAX,
+            seal: 2,
+            acknowledged: 9,
+            database: "catalog".to_owned(),
+            application: "psql".to_owned(),
+            state: vec![1; 25].into(),
         }
-        Kind::Execute => {
-            message::Execute { statement: 1, text, parameters: block(), rows: 10, blocks: 2, describe: true }
+        .encode_to_vec(),
+        Kind::Execute => message::Execute {
+            statement: 1,
+            text,
+            parameters: block(),
+            rows: 10,
+            blocks: 2,
+            describe: true,
+            number: 3,
+            acknowledged: 2,
+        }
+        .encode_to_vec(),
+        Kind::Batch => {
+            let (number, acknowledged) = (3, 2);
+            message::Batch { statement: 1, text, parameters: block(), atomic: true, number, acknowledged }
                 .encode_to_vec()
         }
-        Kind::Batch => {
-            message::Batch { statement: 1, text, parameters: block(), atomic: true }.encode_to_vec()
-        }
+        Kind::Fail => message::Fail { reason: "lost".to_owned() }.encode_to_vec(),
         Kind::Fetch => message::Fetch { cursor: 3, rows: 100, blocks: 4 }.encode_to_vec(),
         Kind::CloseCursor => message::CloseCursor { cursor: 3 }.encode_to_vec(),
         Kind::Describe => message::Describe { statement: 1, text }.encode_to_vec(),
         Kind::CloseStatement => message::CloseStatement { statement: 1 }.encode_to_vec(),
         Kind::Cancel => message::Cancel { sequence: 12 }.encode_to_vec(),
-        Kind::Opened => {
-            message::Opened { protocol: PROTOCOL, key: 7, epoch: 8, engine: "SQLite 3.51.0".to_owned() }
-                .encode_to_vec()
+        Kind::Opened => message::Opened {
+            protocol: PROTOCOL,
+            key: 7,
+            epoch: 8,
+            seal: 9,
+            engine: "SQLite 3.51.0".to_owned(),
+            recorded: vec![4, 5],
         }
+        .encode_to_vec(),
         Kind::Result => message::Result {
             columns: columns(),
             has_columns: true,
@@ -144,6 +167,7 @@ fn body(kind: Kind) -> Vec<u8> {
             transaction: message::Transaction::Failed.into(),
             command: "SELECT".to_owned(),
             returns_rows: true,
+            state: vec![1; 25].into(),
         }
         .encode_to_vec(),
         Kind::BatchResult => message::BatchResult {
@@ -153,6 +177,7 @@ fn body(kind: Kind) -> Vec<u8> {
             last_insert_rowid: 4,
             transaction: message::Transaction::None.into(),
             command: "INSERT".to_owned(),
+            state: vec![1; 25].into(),
         }
         .encode_to_vec(),
         Kind::Described => message::Described {
