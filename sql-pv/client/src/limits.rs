@@ -26,6 +26,9 @@ pub const REPLAY_BYTES_MAX: usize = 1 << 20;
 /// How long a lost link looks for another stream.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(60);
 
+/// How long a host that is there may refuse the service: then it has none.
+pub const REFUSED_MAX: Duration = Duration::from_secs(2);
+
 /// How long one attempt may take: a device without a host does not always answer.
 pub const DIAL_MAX: Duration = Duration::from_secs(1);
 

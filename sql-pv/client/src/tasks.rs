@@ -17,7 +17,9 @@ use vamos_sql_protocol::message;
 
 use crate::dial::{Dial, Duplex};
 use crate::error::{LinkLoss, SqlError};
-use crate::limits::{DIAL_MAX, DIAL_PAUSE, DIAL_PAUSE_MAX, LINK_READ_BYTES, RECONNECT_MAX, RESUME_PAUSE};
+use crate::limits::{
+    DIAL_MAX, DIAL_PAUSE, DIAL_PAUSE_MAX, LINK_READ_BYTES, RECONNECT_MAX, REFUSED_MAX, RESUME_PAUSE,
+};
 use crate::link::Link;
 use crate::sessions::Reply;
 
@@ -56,6 +58,7 @@ pub(crate) async fn run(link: Arc<Link>, mut inward: Inward, dial: Option<Arc<dy
 
 async fn dial_again(link: &Link, dial: &Arc<dyn Dial>) -> io::Result<Box<dyn Duplex>> {
     let started = Instant::now();
+    let mut refused = None;
     let mut pause = DIAL_PAUSE;
     loop {
         let attempt = tokio::time::timeout(DIAL_MAX, dial.dial()).await;
@@ -63,7 +66,13 @@ async fn dial_again(link: &Link, dial: &Arc<dyn Dial>) -> io::Result<Box<dyn Dup
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        if started.elapsed() > RECONNECT_MAX || link.is_closing() {
+        let is_refusal =
+            matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset);
+        refused = if is_refusal { refused.or_else(|| Some(Instant::now())) } else { None };
+        if started.elapsed() > RECONNECT_MAX
+            || refused.is_some_and(|since| since.elapsed() > REFUSED_MAX)
+            || link.is_closing()
+        {
             return Err(error);
         }
         tokio::time::sleep(pause).await;

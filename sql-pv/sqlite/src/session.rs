@@ -35,6 +35,7 @@ use crate::text::Kind;
 use crate::ticket::{Lost, Ticket};
 use crate::writer::{self, WriteReply};
 
+mod describe;
 mod repeat;
 
 pub(crate) use repeat::resume;
@@ -545,25 +546,6 @@ impl Shared {
         }
         match reply.outcome? {
             Outcome::Page(page) => Ok(page),
-            _ => Err(Lost::Executor.into()),
-        }
-    }
-
-    async fn describe(
-        self: Arc<Self>,
-        ticket: Arc<Ticket>,
-        facts: Arc<Facts>,
-    ) -> Result<Description, SqlError> {
-        let is_seated = self.state().seat.is_some();
-        if is_seated {
-            return match self.ask(&ticket, Request::Describe { facts }, None).await? {
-                Outcome::Described(description) => Ok(description),
-                _ => Err(Lost::Executor.into()),
-            };
-        }
-        match self.pooled(&ticket, &facts, pool::What::Describe).await? {
-            ReadReply::Described(description) => description,
-            ReadReply::Page(Err(error)) => Err(error),
             _ => Err(Lost::Executor.into()),
         }
     }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use vamos_proto::control::VmState;
 use vamos_proto::id::VsockPort;
+use vamos_sql_client::{Session, Value};
 
 use crate::support::{Guest, Host, PATIENCE, number, vm_id};
 
@@ -47,15 +48,85 @@ async fn a_running_guest_has_its_device_again_when_its_cell_is_killed() {
         }
         kill(pid);
         let killed = Instant::now();
-        // What waited for an answer is told that there will be none.
-        let lost = timeout(PATIENCE, session.execute("SELECT 1", &[])).await.expect("it waits for ever");
-        assert!(lost.is_err(), "{lost:?}");
-        assert_eq!(answered(&guest, "SELECT count(*) FROM t").await, round + 1);
+        let counted = timeout(PATIENCE, number(&session, "SELECT count(*) FROM t")).await;
         times.push(killed.elapsed());
+        assert_eq!(counted.expect("no answer"), round + 1);
     }
     times.sort();
     println!("kill to next answered statement: median {:?}, longest {:?}", times[8], times[15]);
     assert_eq!(host.vm("a").await.status.cell_starts, KILLS as u64 + 1);
+    host.stop().await;
+}
+
+/// One client: autocommit writes, and transactions that read and write; how often it had to repeat one.
+async fn work(session: Session, client: i64, rounds: i64) -> usize {
+    let insert = session.prepare("INSERT INTO done VALUES (?1, ?2)").await.unwrap();
+    let mut repeated = 0;
+    for round in 0..rounds {
+        let key = [Value::Integer(client), Value::Integer(round)];
+        if round % 2 == 0 {
+            assert_eq!(session.run(&insert, &key).await.unwrap().changes, 1);
+            continue;
+        }
+        loop {
+            session.execute("BEGIN IMMEDIATE", &[]).await.unwrap();
+            let transaction = async {
+                let total = session.execute("SELECT n + 1 FROM total", &[]).await?.rows()?.remove(0);
+                session.run(&insert, &key).await?;
+                session.execute("UPDATE total SET n = ?1", &total).await?;
+                session.execute("COMMIT", &[]).await
+            };
+            match transaction.await {
+                Ok(_) => break,
+                // Another one was first after the loss, and has written what this one had read.
+                Err(error) if error.sqlstate() == "40001" => repeated += 1,
+                Err(error) => panic!("{error}"),
+            }
+            // If it was COMMIT that was refused, there is nothing left to roll back.
+            if let Err(error) = session.execute("ROLLBACK", &[]).await {
+                assert_eq!(error.sqlstate(), "25P01", "{error}");
+            }
+        }
+    }
+    repeated
+}
+
+/// Nothing acknowledged is lost, nothing is done twice, no statement fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_do_not_notice_that_cells_are_killed() {
+    const CLIENTS: i64 = 12;
+    const ROUNDS: i64 = 200;
+    let host = Host::with_vms(&["a"]).await;
+    let guest = host.attach("a").await;
+    let first = guest.session().await;
+    for statement in [
+        "CREATE TABLE done(client, round, PRIMARY KEY (client, round))",
+        "CREATE TABLE total(n)",
+        "INSERT INTO total VALUES (0)",
+    ] {
+        first.execute(statement, &[]).await.unwrap();
+    }
+    let mut working = Vec::new();
+    for client in 0..CLIENTS {
+        working.push(tokio::spawn(work(guest.session().await, client, ROUNDS)));
+    }
+    let mut kills = 0;
+    while working.iter().any(|work| !work.is_finished()) {
+        // As soon as the one before serves, and some time later; but not like a cell that cannot live.
+        let pause = if kills % 7 == 6 { 1_100_000 } else { 500 + kills * 7_919 % 40_000 };
+        sleep(Duration::from_micros(pause)).await;
+        kill(host.until("a", VmState::Attached).await.status.cell_pid);
+        kills += 1;
+        assert!(kills < 2_000, "the work does not come to an end");
+    }
+    let mut repeated = 0;
+    for work in working {
+        repeated += timeout(PATIENCE, work).await.expect("no end").unwrap();
+    }
+    println!("{kills} kills, {repeated} transactions repeated");
+    assert!(kills > 5, "{kills} kills prove nothing");
+    assert_eq!(number(&first, "SELECT count(*) FROM done").await, CLIENTS * ROUNDS);
+    assert_eq!(number(&first, "SELECT n FROM total").await, CLIENTS * ROUNDS / 2);
     host.stop().await;
 }
 
