@@ -164,8 +164,15 @@ impl Seat {
 
 /// Serves one session until it needs no connection of its own any more.
 pub(crate) fn serve<'c>(database: &Database, conn: &'c Conn, task: SeatTask, open: Vec<Open<'c>>) -> Keep {
-    let mut serving =
-        Serving { database, conn, cursors: open, turn: None, schema_changed: false, temp_changed: false };
+    let mut serving = Serving {
+        database,
+        conn,
+        cursors: open,
+        turn: None,
+        is_fresh: false,
+        schema_changed: false,
+        temp_changed: false,
+    };
     let idle_max = database.config.idle_in_transaction_max;
     loop {
         let may_idle = conn.db.is_autocommit() && serving.cursors.is_empty();
@@ -193,6 +200,8 @@ struct Serving<'s, 'c> {
     conn: &'c Conn,
     cursors: Vec<Open<'c>>,
     turn: Option<Turn>,
+    /// The open transaction has had no statement since its BEGIN.
+    is_fresh: bool,
     /// The open transaction has changed the schema.
     schema_changed: bool,
     /// The open transaction has made or dropped temporary objects, which its end may undo.
@@ -278,10 +287,12 @@ impl<'c> Serving<'_, 'c> {
             self.cursors.clear();
         }
         let conn = self.conn;
+        let was_fresh = std::mem::replace(&mut self.is_fresh, matches!(facts.kind, Kind::Begin { .. }));
         let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let Prepared { statement, analysis } = run::prepare(conn, facts, self.database.schema())?;
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
-            return Ok(Outcome::NeedsTurn);
+            drop(statement);
+            return self.needs_turn(was_fresh);
         }
         let before = Before::of(conn);
         let mut cursor = run::begin(conn, facts, statement, parameters)?;
@@ -360,11 +371,13 @@ impl<'c> Serving<'_, 'c> {
     ) -> Result<Outcome, SqlError> {
         let conn = self.conn;
         let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+        let was_fresh = std::mem::take(&mut self.is_fresh);
         let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let prepared = run::prepare(conn, facts, self.database.schema())?;
         let analysis = prepared.analysis.clone();
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
-            return Ok(Outcome::NeedsTurn);
+            drop(prepared);
+            return self.needs_turn(was_fresh);
         }
         let own = conn.db.is_autocommit();
         conn.engine(if own { "BEGIN" } else { SAVEPOINT }).map_err(failed)?;
@@ -388,6 +401,17 @@ impl<'c> Serving<'_, 'c> {
             }
         }
         run.map(|run| Outcome::Batch(run.outcome))
+    }
+
+    /// Has the statement come again. A transaction that has shown its client nothing begins anew: a look
+    /// at the schema may have tied it to a state that others will have changed by its turn.
+    fn needs_turn(&mut self, is_fresh: bool) -> Result<Outcome, SqlError> {
+        if is_fresh {
+            let restarted = self.conn.engine("ROLLBACK").and_then(|()| self.conn.engine("BEGIN"));
+            restarted.map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))?;
+        }
+        self.is_fresh = is_fresh;
+        Ok(Outcome::NeedsTurn)
     }
 
     fn transaction_ended(&mut self) {
