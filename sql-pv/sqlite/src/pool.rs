@@ -213,8 +213,7 @@ fn refuse(task: Task, error: &rusqlite::Error) {
     let error = sqlstate::from_sqlite(error, &crate::guard::Guard::new());
     match task {
         Task::Read(read) => drop(read.reply.send(ReadReply::Page(Err(error)))),
-        // Its session learns from the closed channel.
-        Task::Seat(_) => tracing::error!(%error, "open a connection for a session"),
+        Task::Seat(task) => task.refuse(error),
     }
 }
 

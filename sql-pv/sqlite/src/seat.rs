@@ -14,9 +14,9 @@
 //!     └──────────────────────────────────────────────────────┘
 //! ```
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,12 +46,14 @@ const UNDO: &str = "ROLLBACK TO _vamos_statement";
 pub(crate) struct Seat {
     jobs: Sender<Job>,
     expired: Arc<AtomicBool>,
+    refusal: Arc<OnceLock<SqlError>>,
 }
 
 /// What a thread needs to become the seat.
 pub(crate) struct SeatTask {
     jobs: Receiver<Job>,
     expired: Arc<AtomicBool>,
+    refusal: Arc<OnceLock<SqlError>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -146,8 +148,16 @@ pub(crate) struct Open<'c> {
 /// A seat to be given to a session and to a thread.
 pub(crate) fn new(place: OwnedSemaphorePermit) -> (Seat, SeatTask) {
     let (sender, jobs) = channel();
-    let expired = Arc::new(AtomicBool::new(false));
-    (Seat { jobs: sender, expired: expired.clone() }, SeatTask { jobs, expired, _place: place })
+    let (expired, refusal) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
+    let seat = Seat { jobs: sender, expired: expired.clone(), refusal: refusal.clone() };
+    (seat, SeatTask { jobs, expired, refusal, _place: place })
+}
+
+impl SeatTask {
+    /// There is no connection for it: its session learns why from the seat that closes.
+    pub(crate) fn refuse(self, error: SqlError) {
+        drop(self.refusal.set(error));
+    }
 }
 
 impl Seat {
@@ -159,6 +169,11 @@ impl Seat {
     /// Whether the seat rolled the transaction back because nothing happened in it; asked once.
     pub(crate) fn take_expired(&self) -> bool {
         self.expired.swap(false, SeqCst)
+    }
+
+    /// Why nobody ever sat on it.
+    pub(crate) fn refusal(&self) -> Option<SqlError> {
+        self.refusal.get().cloned()
     }
 }
 
@@ -217,12 +232,20 @@ impl<'c> Serving<'_, 'c> {
         }
         self.turn = self.turn.take().or(turn);
         let was_open = !self.conn.db.is_autocommit();
-        let leave = matches!(request, Request::Leave);
+        let leave = matches!(request, Request::Leave) || self.database.is_distrusted();
         let ends = matches!(&request, Request::Execute { facts, .. } if ends_transaction(&facts.kind));
+        let commits = match &request {
+            Request::Execute { facts, .. } if matches!(facts.kind, Kind::Commit | Kind::Release) => true,
+            _ => !was_open && self.turn.is_some(),
+        };
         let outcome = match self.conn.apply(settings) {
+            Ok(()) if self.database.is_distrusted() => Err(sqlstate::shutting_down()),
             Ok(()) => self.handle(request, &ticket, &mut history),
             Err(error) => Err(sqlstate::from_sqlite(&error, &self.conn.guard)),
         };
+        if let Err(error) = &outcome {
+            self.database.distrust(error, commits);
+        }
         let is_open = !self.conn.db.is_autocommit();
         if was_open && !is_open {
             self.transaction_ended();
@@ -393,9 +416,8 @@ impl<'c> Serving<'_, 'c> {
             };
             for statement in end {
                 if let Err(error) = conn.engine(statement) {
-                    if own {
-                        conn.roll_back().map_err(failed)?;
-                    }
+                    // A part of the batch may be there, and the client may not be left to commit it.
+                    conn.roll_back().map_err(failed)?;
                     return Err(failed(error));
                 }
             }
@@ -425,7 +447,7 @@ impl<'c> Serving<'_, 'c> {
             self.schema_changed = false;
             self.database.schema_changed();
         }
-        self.database.writer.look_at_log(self.conn);
+        self.database.writer.look_at_log(self.database, self.conn);
     }
 
     /// Whether there are temporary objects, or could be again once the transaction is undone.
