@@ -267,8 +267,8 @@ impl Disk {
         let disk = Arc::new(Self {
             number,
             lie,
-            // Settings are made when a connection is opened; the rest begins when it is told to.
-            is_lying: AtomicBool::new(matches!(lie, Some(Lie::Settings { .. }))),
+            // Connections and names are made once; the rest begins when it is told to.
+            is_lying: AtomicBool::new(matches!(lie, Some(Lie::Settings { .. } | Lie::ForgetsDirectory))),
             base: image,
             base_names: files.names.clone(),
             files: Mutex::new(files),
