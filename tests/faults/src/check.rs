@@ -1,7 +1,6 @@
 //! What plain SQLite finds on a disk, and whether it may.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
@@ -61,12 +60,15 @@ pub fn payload(writer: usize, number: i64, bytes: usize) -> Vec<u8> {
 /// # Errors
 /// The first thing that is wrong.
 pub fn check(disk: &Arc<Disk>, judge: &Judge<'_>, position: usize) -> Result<(), Finding> {
-    let found = look(&disk.directory().join(format!("{DATABASE}.db")))?;
-    judge.judge(position, &found).map_err(Finding::Wrong)
+    judge.judge(position, &look(disk)?).map_err(Finding::Wrong)
 }
 
 /// Reads everybody's data.
-fn look(path: &Path) -> Result<BTreeMap<usize, Ledger>, Finding> {
+///
+/// # Errors
+/// What is wrong with the disk, whatever may be on it.
+pub fn look(disk: &Disk) -> Result<BTreeMap<usize, Ledger>, Finding> {
+    let path = disk.directory().join(format!("{DATABASE}.db"));
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;

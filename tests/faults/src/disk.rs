@@ -119,6 +119,7 @@ pub enum Lie {
     },
 }
 
+#[derive(Default)]
 pub(crate) struct Files {
     pub(crate) names: BTreeMap<String, Inode>,
     pub(crate) contents: HashMap<Inode, Content>,
@@ -174,6 +175,20 @@ impl Files {
         }
     }
 
+    /// Lets something happen to what is seen.
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Create { name, inode } => {
+                self.names.insert(name.clone(), *inode);
+                self.contents.insert(*inode, Content::default());
+            }
+            Op::Unlink { name } => drop(self.names.remove(name)),
+            Op::Write { inode, at, data } => self.contents.entry(*inode).or_default().write(*at, data),
+            Op::Truncate { inode, len } => self.contents.entry(*inode).or_default().resize(*len),
+            Op::Sync { .. } | Op::SyncFailed { .. } | Op::SyncDirectory => {}
+        }
+    }
+
     pub(crate) fn truncate(&mut self, inode: Inode, len: usize) {
         if let Some(content) = self.contents.get_mut(&inode) {
             content.resize(len);
@@ -223,6 +238,7 @@ pub struct Disk {
 }
 
 /// All that reached a disk, and what was on it before.
+#[derive(Clone)]
 pub struct Recording {
     /// What was on it in the beginning.
     pub base: Image,
@@ -245,32 +261,45 @@ impl Disk {
 
     /// A disk with these files, all of them durable.
     pub fn new(image: Image, lie: Option<Lie>) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let number = NEXT.fetch_add(1, Relaxed);
-        let mut files = Files {
-            names: BTreeMap::new(),
-            contents: HashMap::new(),
-            locks: HashMap::new(),
-            memory: HashMap::new(),
-            log: Vec::new(),
-            late: None,
-            armed: None,
-            fired: 0,
-            failed_syncs: 0,
-            open: 0,
-        };
+        let mut files = Files::default();
         for (name, content) in &image {
             let inode = files.create(Some(name));
             files.contents.insert(inode, content.clone());
         }
         files.log.clear();
+        let names = files.names.clone();
+        Self::assemble(image, names, files, lie)
+    }
+
+    /// The disk of a recording after its process was killed at a point of the log: all that had reached it is
+    /// seen, and what was not synced still is not.
+    pub fn killed(recording: &Recording, at: usize) -> Arc<Self> {
+        let Recording { base, names, log } = recording;
+        let mut files = Files { names: names.clone(), ..Files::default() };
+        for (name, inode) in names {
+            files.contents.insert(*inode, base.get(name).cloned().unwrap_or_default());
+        }
+        log[..at].iter().for_each(|op| files.apply(op));
+        files.log = log[..at].to_vec();
+        Self::assemble(base.clone(), names.clone(), files, None)
+    }
+
+    fn assemble(
+        base: Image,
+        base_names: BTreeMap<String, Inode>,
+        files: Files,
+        lie: Option<Lie>,
+    ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Relaxed);
+        // Connections and names are made once; the rest begins when it is told to.
+        let lies_at_once = matches!(lie, Some(Lie::Settings { .. } | Lie::ForgetsDirectory));
         let disk = Arc::new(Self {
             number,
             lie,
-            // Connections and names are made once; the rest begins when it is told to.
-            is_lying: AtomicBool::new(matches!(lie, Some(Lie::Settings { .. } | Lie::ForgetsDirectory))),
-            base: image,
-            base_names: files.names.clone(),
+            is_lying: AtomicBool::new(lies_at_once),
+            base,
+            base_names,
             files: Mutex::new(files),
             closed: Condvar::new(),
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vamos_sqlite::SqliteConfig;
 
-use crate::check::{Finding, check};
+use crate::check::{Finding, check, look};
 use crate::disk::{Disk, Lie, Op, Recording};
 use crate::history::{History, Judge, Outcome};
 use crate::random::Random;
@@ -48,6 +48,12 @@ pub struct Plan {
 pub struct Recorded {
     recording: Recording,
     history: History,
+}
+
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} entries", self.entries())
+    }
 }
 
 /// What cutting came to.
@@ -159,6 +165,32 @@ impl Recorded {
             })?;
         }
         Ok(figures)
+    }
+}
+
+impl Recorded {
+    /// Kills the process at a point, opens the engine on what it left, and then cuts the power: what the
+    /// engine came to see, though its writer may have died before the sync, must still be there.
+    ///
+    /// # Errors
+    /// What was seen and is gone, or what is wrong.
+    pub fn kill(&self, at: usize, seed: u64) -> Result<(), String> {
+        let disk = Disk::killed(&self.recording, at);
+        opens(&disk).map_err(|finding| format!("{finding:?}"))?;
+        let seen = look(&Disk::new(disk.image(), None)).map_err(|finding| format!("seen: {finding:?}"))?;
+        let recording = disk.recording();
+        let mut replay = Replay::new(&recording, Random::new(seed));
+        replay.advance(recording.log.len());
+        for survival in Survival::ALL {
+            let left = look(&Disk::new(replay.cut(survival), None));
+            let left = left.map_err(|finding| format!("{survival:?}: {finding:?}"))?;
+            if left != seen {
+                return Err(format!("{survival:?}: after the cut {left:?}, before it {seen:?}"));
+            }
+        }
+        let mut judge = Judge::new(&self.history);
+        judge.advance(at);
+        judge.judge(at, &seen).map_err(|wrong| format!("{wrong:?}"))
     }
 }
 
