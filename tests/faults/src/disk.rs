@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::content::Content;
-use crate::fault::{Call, Fault, Plan};
+use crate::fault::{Call, Fault, Plan, Point};
 use crate::locks::{Locks, SharedMemory};
 
 /// What a file is, whatever its name.
@@ -136,9 +136,10 @@ pub(crate) struct Files {
 
 impl Files {
     /// Counts a call and says whether it has to fail.
-    pub(crate) fn strike(&mut self, call: Call) -> Option<Fault> {
+    pub(crate) fn strike(&mut self, file: FileKind, call: Call) -> Option<Fault> {
         let (plan, seen) = self.armed.as_mut()?;
-        if !plan.fault.hits(call) {
+        let is_meant = plan.point.is_none_or(|point| point == Point { file, call });
+        if !is_meant || !plan.fault.hits(call) {
             return None;
         }
         *seen += 1;

@@ -2,6 +2,8 @@
 
 use rusqlite::ffi;
 
+use crate::disk::FileKind;
+
 /// A call to the disk that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
@@ -29,6 +31,15 @@ pub enum Call {
     MapMemory,
     /// Locking shared memory.
     LockMemory,
+}
+
+/// A call to one kind of file: what a crash point is named after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// Which file.
+    pub file: FileKind,
+    /// Which call.
+    pub call: Call,
 }
 
 /// How it fails.
@@ -78,7 +89,9 @@ impl Fault {
 pub struct Plan {
     /// What happens.
     pub fault: Fault,
-    /// At which of the calls it can happen to, from 1.
+    /// In which calls; none: in all.
+    pub point: Option<Point>,
+    /// At which of those it can happen to, from 1.
     pub nth: u64,
     /// Whether at every one after it, too.
     pub persistent: bool,

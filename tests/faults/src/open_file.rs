@@ -32,7 +32,8 @@ impl OpenFile {
         let mut files = disk.files();
         let found = name.and_then(|name| files.names.get(name).copied());
         let call = if found.is_some() { Call::Open } else { Call::Create };
-        fail(&mut files, call)?;
+        let kind = name.map_or(FileKind::Journal, FileKind::of);
+        fail(&mut files, kind, call)?;
         let inode = match found {
             Some(inode) => inode,
             None if create || name.is_none() => files.create(name),
@@ -40,7 +41,6 @@ impl OpenFile {
         };
         files.opened();
         drop(files);
-        let kind = name.map_or(FileKind::Journal, FileKind::of);
         Ok(Self {
             disk: disk.clone(),
             inode,
@@ -60,7 +60,7 @@ impl OpenFile {
     /// Fills `into`; what is beyond the file's end reads as zero, with an error.
     pub(crate) fn read(&self, at: usize, into: &mut [u8]) -> Result<(), Code> {
         let mut files = self.disk.files();
-        let fault = files.strike(Call::Read);
+        let fault = files.strike(self.kind, Call::Read);
         let content = files.contents.get(&self.inode);
         let wanted = if fault == Some(Fault::ShortRead) { into.len() / 2 } else { into.len() };
         let got = content.map_or(0, |content| content.read(at, &mut into[..wanted]));
@@ -76,7 +76,7 @@ impl OpenFile {
 
     pub(crate) fn write(&self, at: usize, data: &[u8]) -> Result<(), Code> {
         let mut files = self.disk.files();
-        match files.strike(Call::Write) {
+        match files.strike(self.kind, Call::Write) {
             None => {
                 files.write(self.inode, at, data);
                 Ok(())
@@ -90,14 +90,14 @@ impl OpenFile {
 
     pub(crate) fn truncate(&self, len: usize) -> Result<(), Code> {
         let mut files = self.disk.files();
-        fail(&mut files, Call::Truncate)?;
+        fail(&mut files, self.kind, Call::Truncate)?;
         files.truncate(self.inode, len);
         Ok(())
     }
 
     pub(crate) fn sync(&mut self) -> Result<(), Code> {
         let mut files = self.disk.files();
-        if let Err(code) = fail(&mut files, Call::Sync) {
+        if let Err(code) = fail(&mut files, self.kind, Call::Sync) {
             files.sync_failed(self.inode);
             return Err(code);
         }
@@ -110,13 +110,13 @@ impl OpenFile {
 
     pub(crate) fn size(&self) -> Result<usize, Code> {
         let mut files = self.disk.files();
-        fail(&mut files, Call::Size)?;
+        fail(&mut files, self.kind, Call::Size)?;
         Ok(files.contents.get(&self.inode).map_or(0, |content| content.len()))
     }
 
     pub(crate) fn lock(&self, level: Level) -> Result<(), Code> {
         let mut files = self.disk.files();
-        fail(&mut files, Call::Lock)?;
+        fail(&mut files, self.kind, Call::Lock)?;
         busy_unless(files.locks.entry(self.inode).or_default().raise(self.holder, level))
     }
 
@@ -131,14 +131,14 @@ impl OpenFile {
     /// A region of the memory shared with other connections; `None` if it was never made.
     pub(crate) fn map_memory(&mut self, number: usize, extend: bool) -> Result<Option<Region>, Code> {
         let mut files = self.disk.files();
-        fail(&mut files, Call::MapMemory)?;
+        fail(&mut files, self.kind, Call::MapMemory)?;
         self.shares_memory = true;
         Ok(files.memory.entry(self.inode).or_default().region(self.holder, number, extend))
     }
 
     pub(crate) fn lock_memory(&self, bits: u8, exclusive: bool) -> Result<(), Code> {
         let mut files = self.disk.files();
-        fail(&mut files, Call::LockMemory)?;
+        fail(&mut files, self.kind, Call::LockMemory)?;
         let memory = files.memory.get_mut(&self.inode).ok_or(ffi::SQLITE_IOERR_SHMLOCK)?;
         busy_unless(memory.lock(self.holder, bits, exclusive))
     }
@@ -170,7 +170,7 @@ impl Drop for OpenFile {
 /// Removes a file, and syncs the directory if asked to.
 pub(crate) fn delete(disk: &Disk, name: &str, sync: bool) -> Result<(), Code> {
     let mut files = disk.files();
-    fail(&mut files, Call::Delete)?;
+    fail(&mut files, FileKind::of(name), Call::Delete)?;
     if !files.unlink(name) {
         return Err(ffi::SQLITE_IOERR_DELETE_NOENT);
     }
@@ -183,13 +183,13 @@ pub(crate) fn delete(disk: &Disk, name: &str, sync: bool) -> Result<(), Code> {
 /// Whether a file is there and has bytes in it, which is what the `unix` VFS calls existing.
 pub(crate) fn exists(disk: &Disk, name: &str) -> Result<bool, Code> {
     let mut files = disk.files();
-    fail(&mut files, Call::Access)?;
+    fail(&mut files, FileKind::of(name), Call::Access)?;
     let inode = files.names.get(name);
     Ok(inode.and_then(|inode| files.contents.get(inode)).is_some_and(|content| !content.is_empty()))
 }
 
-fn fail(files: &mut Files, call: Call) -> Result<(), Code> {
-    files.strike(call).map_or(Ok(()), |fault| Err(fault.code(call)))
+fn fail(files: &mut Files, kind: FileKind, call: Call) -> Result<(), Code> {
+    files.strike(kind, call).map_or(Ok(()), |fault| Err(fault.code(call)))
 }
 
 fn busy_unless(granted: bool) -> Result<(), Code> {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use vamos_sql_server::SqlError;
 use vamos_sqlite::{GiveUp, SqliteConfig, SqliteEngine};
 
-use crate::check::check;
+use crate::check::{self, check};
 use crate::disk::{Disk, Image};
 use crate::history::{History, Judge, Outcome};
 use crate::power::CLOSING_TIME;
@@ -23,7 +25,7 @@ pub enum Before {
     Killed,
     /// The same, closed in good order: there is no log.
     Closed,
-    /// A log that is about to be copied back.
+    /// The same with many more commits in the log, and long ones.
     LongLog,
 }
 
@@ -83,17 +85,28 @@ pub struct Prepared {
 }
 
 /// What one run came to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Run {
     /// Whether the engine gave itself up.
     pub gave_up: bool,
-    /// Steps that failed.
-    pub failed: usize,
+    /// The SQLSTATEs of the steps that failed; an engine that could not be opened has none.
+    pub failed: Vec<&'static str>,
 }
 
 fn runtime() -> Runtime {
     // INVARIANT: a runtime without I/O needs no more than memory.
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+/// Whether an error is how a session hears of an engine that gives itself up: refused, or lost in a queue.
+/// It may hear of it a moment before the rest of the process does.
+fn is_end(error: &SqlError, given_up: &AtomicU64) -> bool {
+    let until = Instant::now() + CLOSING_TIME;
+    let is_it = matches!(error.sqlstate, "57P01" | "08006");
+    while is_it && given_up.load(SeqCst) == 0 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+    is_it && given_up.load(SeqCst) > 0
 }
 
 fn engine(disk: &Disk) -> (Arc<AtomicU64>, Result<Arc<SqliteEngine>, vamos_sqlite::OpenError>) {
@@ -123,10 +136,10 @@ pub fn prepare(script: Script) -> Prepared {
             writer.take(step).await.expect("a step");
         }
         if script.before == Before::LongLog {
-            for _ in 0..485 {
+            for _ in 0..60 {
                 writer.take(Step::Count).await.expect("a step");
             }
-            for _ in 0..10 {
+            for _ in 0..2 {
                 writer.take(Step::Update(150_000)).await.expect("a step");
             }
         }
@@ -134,7 +147,13 @@ pub fn prepare(script: Script) -> Prepared {
     });
     drop(engine);
     disk.wait_closed(CLOSING_TIME).expect("closed files");
-    let image = if script.before == Before::Closed { disk.image() } else { image };
+    let image = if script.before == Before::Closed {
+        // Plain SQLite, the last to close it, copies the log back and removes it.
+        check::look(&disk).expect("a sound database");
+        disk.image()
+    } else {
+        image
+    };
     let mut history = history;
     // All that was before the script's own disk.
     history.iter_mut().flatten().for_each(|write| (write.asked, write.answered) = (0, 0));
@@ -172,7 +191,7 @@ impl Prepared {
             }
             Err(error) => {
                 end(&disk);
-                run.failed += 1;
+                run.failed.push("");
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 if cause.is_empty() { Err(format!("{error}: says no cause")) } else { Ok(()) }
             }
@@ -199,12 +218,11 @@ impl Prepared {
         for step in self.script.steps {
             let had_given_up = given_up.load(SeqCst) > 0;
             let outcome = writer.take(*step).await;
-            run.failed += usize::from(outcome.is_err());
+            run.failed.extend(outcome.as_ref().err().map(|error| error.sqlstate));
             let broke = match &outcome {
                 Ok(()) if had_given_up => Some("was answered after the engine gave up".to_owned()),
                 Ok(()) => None,
-                Err(error) if had_given_up && error.sqlstate == "57P01" => None,
-                Err(error) if may(error) => None,
+                Err(error) if may(error) || is_end(error, given_up) => None,
                 Err(error) => Some(format!("{error} ({})", error.code)),
             };
             if let Some(broke) = broke {
@@ -236,6 +254,9 @@ impl Prepared {
             (outcome, writer.writes)
         });
         history[WRITER] = writes;
+        if let Err(error) = &outcome {
+            is_end(error, given_up);
+        }
         run.gave_up = given_up.load(SeqCst) > 0;
         match (outcome, given_up.load(SeqCst)) {
             (_, 2..) => Err("the engine gave itself up more than once".to_owned()),
