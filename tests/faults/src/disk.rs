@@ -4,7 +4,8 @@
 //! It behaves as Linux does under SQLite's own `unix` VFS: a write is in the page cache until a sync of
 //! its file; a file that was made or removed is so for certain only after its directory was synced,
 //! which that VFS does after the first sync of a new journal or log and, if asked, after removing one.
-//! It knows one directory, and nothing of SQLite's types.
+//! It knows one directory, and nothing of SQLite's types. A directory's sync does not fail: that VFS would
+//! not tell SQLite.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
