@@ -62,8 +62,9 @@ fn engine_config(binding: &Binding) -> SqliteConfig {
         ),
         read_only: policy.read_only,
         give_up: GiveUp::new(|reason| {
-            // A thread that cannot be interrupted would hold its statement, and the lane behind it, for ever;
-            // vamosd starts the next cell, and nothing acknowledged is lost.
+            // A thread that cannot be interrupted would hold its statement, and the lane behind it, for ever,
+            // and a failed fsync cannot be repeated: vamosd starts the next cell, which recovers from the log,
+            // and nothing acknowledged is lost.
             tracing::error!(reason, "the cell gives itself up");
             process::abort();
         }),

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::limits;
 
 /// What to do when the process can no longer be trusted to serve: a statement that cannot be
-/// interrupted. A cell passes its abort.
+/// interrupted, a sync that failed, a commit whose outcome is unknown. A cell passes its abort. Should it
+/// return, the engine acknowledges nothing more.
 #[derive(Clone)]
 pub struct GiveUp(Arc<dyn Fn(&str) + Send + Sync>);
 
@@ -41,7 +42,7 @@ pub struct SqliteConfig {
     pub idle_in_transaction_max: Duration,
     /// How long a statement may ignore its deadline before `give_up` is called.
     pub watchdog_grace: Duration,
-    /// Called when a statement cannot be interrupted. The default only logs.
+    /// Called when a statement cannot be interrupted, or a sync or commit has failed. The default only logs.
     pub give_up: GiveUp,
     /// Threads for autocommit reads, at least 1.
     pub readers_max: usize,

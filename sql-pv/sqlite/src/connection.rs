@@ -174,6 +174,8 @@ fn settle(db: &Connection, role: Role, bytes_max: u64) -> rusqlite::Result<()> {
     db.busy_timeout(Duration::from_secs(5))?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false)?;
+    // The last one to be closed would checkpoint, and say nothing of a sync that failed.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.set_prepared_statement_cache_capacity(PREPARED_MAX);
     let cache = match role {
         Role::Writer => WRITER_CACHE_KIB,

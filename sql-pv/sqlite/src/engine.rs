@@ -1,10 +1,12 @@
 //! A database: what all its sessions, threads and connections share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Once};
 
+use rusqlite::ErrorCode;
 use tokio::sync::Semaphore;
+use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{Answer, Engine, Pending, Resumed, Resumption, SessionIdentity};
 
 use crate::config::SqliteConfig;
@@ -73,6 +75,8 @@ pub(crate) struct Database {
     commits: Arc<AtomicU64>,
     /// Counts changes of the schema.
     schema: AtomicU64,
+    /// A commit or a sync failed: see [`Database::distrust`].
+    distrusted: AtomicBool,
 }
 
 impl Database {
@@ -82,6 +86,31 @@ impl Database {
         let conn = Conn::open(&self.path, role, self.config.database_bytes_max, &self.commits, log)?;
         self.watchdog.add(&conn.guard);
         Ok(conn)
+    }
+
+    /// Gives the process up if the error leaves open what is on the disk: a sync that failed (the next
+    /// one would succeed without the pages this one lost), or a commit, which may be in the log although
+    /// SQLite has rolled it back. Only a new process, which recovers from the log, knows; until then
+    /// nothing is acknowledged any more.
+    pub(crate) fn distrust(&self, error: &SqlError, committing: bool) {
+        if !sqlstate::leaves_open(error, committing) || self.distrusted.swap(true, SeqCst) {
+            return;
+        }
+        tracing::error!(%error, code = error.code, committing, "the disk cannot be relied on");
+        self.close();
+        self.config.give_up.call("a sync or a commit failed, and its outcome is unknown");
+    }
+
+    /// Whether nothing may be acknowledged any more.
+    pub(crate) fn is_distrusted(&self) -> bool {
+        self.distrusted.load(SeqCst)
+    }
+
+    /// Lets nothing more begin.
+    fn close(&self) {
+        self.lane.close();
+        self.pool.close();
+        self.writer.close();
     }
 
     /// The schema's version, as this process counts.
@@ -127,6 +156,7 @@ impl SqliteEngine {
             inlined: AtomicU64::new(0),
             commits: Arc::default(),
             schema: AtomicU64::new(0),
+            distrusted: AtomicBool::new(false),
             path,
             config,
         });
@@ -147,7 +177,8 @@ impl SqliteEngine {
         }
     }
 
-    /// Opens the file once, so that a bad one is known now and not to the first statement.
+    /// Opens the file once, so that a bad one is known now and not to the first statement; and has what the
+    /// process before left in the log synced before anybody is shown it: it may have died before its sync.
     fn try_out(&self) -> rusqlite::Result<()> {
         static HEAP: Once = Once::new();
         let conn = self.database.connect(Role::Reader)?;
@@ -157,15 +188,18 @@ impl SqliteEngine {
                 tracing::warn!(%error, "set SQLite's heap limit");
             }
         });
-        conn.db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        conn.db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        match conn.engine("PRAGMA wal_checkpoint(PASSIVE)") {
+            // The log is synced first; a full disk may still be read.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),
+            outcome => outcome,
+        }
     }
 }
 
 impl Drop for SqliteEngine {
     fn drop(&mut self) {
-        self.database.lane.close();
-        self.database.pool.close();
-        self.database.writer.close();
+        self.database.close();
         self.database.watchdog.close();
     }
 }

@@ -53,13 +53,16 @@ pub(crate) enum ReadReply {
     NeedsSeat,
 }
 
+/// What the engine itself does with a connection, or without one.
+type Own = dyn FnOnce(Result<&Conn, SqlError>) + Send;
+
 /// Work for a thread of the pool.
 pub(crate) enum Task {
     Read(Read),
     /// Serve one session until it needs no connection of its own any more.
     Seat(SeatTask),
-    /// Look something up for the engine itself.
-    Own(Box<dyn FnOnce(&Conn) + Send>),
+    /// Look something up for the engine itself, or hear why that cannot be.
+    Own(Box<Own>),
 }
 
 /// The threads and their queue.
@@ -195,7 +198,7 @@ fn work(database: &Arc<Database>) {
         let keep = match task {
             Task::Read(read) => serve(database, &open, read),
             Task::Own(own) => {
-                own(&open);
+                own(Ok(&open));
                 Keep::Connection
             }
             Task::Seat(task) => {
@@ -221,8 +224,8 @@ fn refuse(task: Task, error: &rusqlite::Error) {
     let error = sqlstate::from_sqlite(error, &crate::guard::Guard::new());
     match task {
         Task::Read(read) => drop(read.reply.send(ReadReply::Page(Err(error)))),
-        // Who waits learns from the closed channel.
-        Task::Seat(_) | Task::Own(_) => tracing::error!(%error, "open a connection for a session"),
+        Task::Seat(task) => task.refuse(error),
+        Task::Own(own) => own(Err(error)),
     }
 }
 

@@ -14,9 +14,9 @@
 //!     └──────────────────────────────────────────────────────┘
 //! ```
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,12 +48,14 @@ const UNDO: &str = "ROLLBACK TO _vamos_statement";
 pub(crate) struct Seat {
     jobs: Sender<Job>,
     expired: Arc<AtomicBool>,
+    refusal: Arc<OnceLock<SqlError>>,
 }
 
 /// What a thread needs to become the seat.
 pub(crate) struct SeatTask {
     jobs: Receiver<Job>,
     expired: Arc<AtomicBool>,
+    refusal: Arc<OnceLock<SqlError>>,
     _place: OwnedSemaphorePermit,
     _tenure: Arc<Tenure>,
 }
@@ -151,9 +153,16 @@ pub(crate) struct Open<'c> {
 /// A seat to be given to a session and to a thread.
 pub(crate) fn new(place: OwnedSemaphorePermit, tenure: Arc<Tenure>) -> (Seat, SeatTask) {
     let (sender, jobs) = channel();
-    let expired = Arc::new(AtomicBool::new(false));
-    let task = SeatTask { jobs, expired: expired.clone(), _place: place, _tenure: tenure };
-    (Seat { jobs: sender, expired }, task)
+    let (expired, refusal) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
+    let seat = Seat { jobs: sender, expired: expired.clone(), refusal: refusal.clone() };
+    (seat, SeatTask { jobs, expired, refusal, _place: place, _tenure: tenure })
+}
+
+impl SeatTask {
+    /// There is no connection for it: its session learns why from the seat that closes.
+    pub(crate) fn refuse(self, error: SqlError) {
+        drop(self.refusal.set(error));
+    }
 }
 
 impl Seat {
@@ -166,12 +175,24 @@ impl Seat {
     pub(crate) fn take_expired(&self) -> bool {
         self.expired.swap(false, SeqCst)
     }
+
+    /// Why nobody ever sat on it.
+    pub(crate) fn refusal(&self) -> Option<SqlError> {
+        self.refusal.get().cloned()
+    }
 }
 
 /// Serves one session until it needs no connection of its own any more.
 pub(crate) fn serve<'c>(database: &Database, conn: &'c Conn, task: SeatTask, open: Vec<Open<'c>>) -> Keep {
-    let mut serving =
-        Serving { database, conn, cursors: open, turn: None, schema_changed: false, temp_changed: false };
+    let mut serving = Serving {
+        database,
+        conn,
+        cursors: open,
+        turn: None,
+        is_fresh: false,
+        schema_changed: false,
+        temp_changed: false,
+    };
     let idle_max = database.config.idle_in_transaction_max;
     loop {
         let may_idle = conn.db.is_autocommit() && serving.cursors.is_empty();
@@ -199,6 +220,8 @@ struct Serving<'s, 'c> {
     conn: &'c Conn,
     cursors: Vec<Open<'c>>,
     turn: Option<Turn>,
+    /// The open transaction has had no statement since its BEGIN.
+    is_fresh: bool,
     /// The open transaction has changed the schema.
     schema_changed: bool,
     /// The open transaction has made or dropped temporary objects, which its end may undo.
@@ -214,12 +237,20 @@ impl<'c> Serving<'_, 'c> {
         }
         self.turn = self.turn.take().or(turn);
         let was_open = !self.conn.db.is_autocommit();
-        let leave = matches!(request, Request::Leave);
+        let leave = matches!(request, Request::Leave) || self.database.is_distrusted();
         let ends = matches!(&request, Request::Execute { facts, .. } if ends_transaction(&facts.kind));
+        let commits = match &request {
+            Request::Execute { facts, .. } if matches!(facts.kind, Kind::Commit | Kind::Release) => true,
+            _ => !was_open && self.turn.is_some(),
+        };
         let outcome = match self.conn.apply(settings) {
+            Ok(()) if self.database.is_distrusted() => Err(sqlstate::shutting_down()),
             Ok(()) => self.handle(request, &ticket, &mut history),
             Err(error) => Err(sqlstate::from_sqlite(&error, &self.conn.guard)),
         };
+        if let Err(error) = &outcome {
+            self.database.distrust(error, commits);
+        }
         let is_open = !self.conn.db.is_autocommit();
         if was_open && !is_open {
             self.transaction_ended();
@@ -304,10 +335,12 @@ impl<'c> Serving<'_, 'c> {
             self.cursors.clear();
         }
         let conn = self.conn;
+        let was_fresh = std::mem::replace(&mut self.is_fresh, matches!(facts.kind, Kind::Begin { .. }));
         let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let Prepared { statement, analysis } = run::prepare(conn, facts, self.database.schema())?;
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
-            return Ok(Outcome::NeedsTurn);
+            drop(statement);
+            return self.needs_turn(was_fresh);
         }
         let before = Before::of(conn);
         let mut cursor = run::begin(conn, facts, statement, parameters)?;
@@ -386,11 +419,13 @@ impl<'c> Serving<'_, 'c> {
     ) -> Result<Outcome, SqlError> {
         let conn = self.conn;
         let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
+        let was_fresh = std::mem::take(&mut self.is_fresh);
         let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let prepared = run::prepare(conn, facts, self.database.schema())?;
         let analysis = prepared.analysis.clone();
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
-            return Ok(Outcome::NeedsTurn);
+            drop(prepared);
+            return self.needs_turn(was_fresh);
         }
         let own = conn.db.is_autocommit();
         conn.engine(if own { "BEGIN" } else { SAVEPOINT }).map_err(failed)?;
@@ -406,14 +441,24 @@ impl<'c> Serving<'_, 'c> {
             };
             for statement in end {
                 if let Err(error) = conn.engine(statement) {
-                    if own {
-                        conn.roll_back().map_err(failed)?;
-                    }
+                    // A part of the batch may be there, and the client may not be left to commit it.
+                    conn.roll_back().map_err(failed)?;
                     return Err(failed(error));
                 }
             }
         }
         run.map(|run| Outcome::Batch(run.outcome))
+    }
+
+    /// Has the statement come again. A transaction that has shown its client nothing begins anew: a look
+    /// at the schema may have tied it to a state that others will have changed by its turn.
+    fn needs_turn(&mut self, is_fresh: bool) -> Result<Outcome, SqlError> {
+        if is_fresh {
+            let restarted = self.conn.engine("ROLLBACK").and_then(|()| self.conn.engine("BEGIN"));
+            restarted.map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))?;
+        }
+        self.is_fresh = is_fresh;
+        Ok(Outcome::NeedsTurn)
     }
 
     fn transaction_ended(&mut self) {
@@ -427,7 +472,7 @@ impl<'c> Serving<'_, 'c> {
             self.schema_changed = false;
             self.database.schema_changed();
         }
-        self.database.writer.look_at_log(self.conn);
+        self.database.writer.look_at_log(self.database, self.conn);
     }
 
     /// Whether there are temporary objects, or could be again once the transaction is undone.

@@ -266,6 +266,9 @@ impl Shared {
 
     /// Deals with statements that need nothing but the session's state, and with a failed transaction.
     fn settle(&self, facts: &Facts) -> Option<Result<Page, SqlError>> {
+        if self.database.is_distrusted() {
+            return Some(Err(sqlstate::shutting_down()));
+        }
         let mut state = self.state();
         if let Some(seat) = &state.seat
             && seat.take_expired()
@@ -476,8 +479,11 @@ impl Shared {
             Err(Lost::Executor) => {
                 let mut state = self.state();
                 let had = state.transaction == Transaction::Open;
-                let error =
-                    if seat.take_expired() { sqlstate::idle_transaction() } else { Lost::Executor.into() };
+                let error = match seat.refusal() {
+                    Some(error) => error,
+                    None if seat.take_expired() => sqlstate::idle_transaction(),
+                    None => Lost::Executor.into(),
+                };
                 state.seat = None;
                 state.has_temp = false;
                 if had {

@@ -274,6 +274,13 @@ pub(crate) fn is_constraint(error: &Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code & 0xff == ffi::SQLITE_CONSTRAINT)
 }
 
+/// Whether an error leaves open what is on the disk: a failed sync does, and so does a commit that failed
+/// otherwise than for want of space or by a constraint.
+pub(crate) fn leaves_open(error: &SqlError, committing: bool) -> bool {
+    let is_sync = matches!(error.code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
+    is_sync || (committing && matches!(error.code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM))
+}
+
 /// Whether an error is a constraint's, with which a statement ends as the constraint says.
 pub(crate) fn is_violation(error: &SqlError) -> bool {
     error.sqlstate.starts_with("23") || error.sqlstate == TRIGGER_EXCEPTION

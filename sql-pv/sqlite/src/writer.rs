@@ -122,13 +122,14 @@ impl Writer {
     }
 
     /// Copies the write-ahead log back if it has grown long. Never waits for readers.
-    pub(crate) fn look_at_log(&self, conn: &Conn) {
+    pub(crate) fn look_at_log(&self, database: &Database, conn: &Conn) {
         if self.log_pages.load(Relaxed) < CHECKPOINT_PAGES {
             return;
         }
         self.log_pages.store(0, Relaxed);
         if let Err(error) = conn.engine("PRAGMA wal_checkpoint(PASSIVE)") {
             tracing::warn!(%error, "checkpoint");
+            database.distrust(&sqlstate::from_sqlite(&error, &conn.guard), false);
         }
     }
 
@@ -196,7 +197,7 @@ fn work(database: &Arc<Database>) {
         let Some(turn) = database.lane.block() else { continue };
         let sound = group(database, &open, first);
         drop(turn);
-        database.writer.look_at_log(&open);
+        database.writer.look_at_log(database, &open);
         conn = sound.then_some(open);
     }
     drop(conn);
@@ -208,9 +209,16 @@ struct Ran {
     write: Write,
     outcome: Result<Outcome, SqlError>,
     history: History,
+    /// Its savepoint could not be ended: nothing of the transaction may be committed.
+    spoilt: bool,
 }
 
 impl Ran {
+    /// Whether it took the transaction with it.
+    fn is_undone(&self, conn: &Conn) -> bool {
+        self.spoilt || conn.db.is_autocommit()
+    }
+
     fn answer(self) {
         drop(self.write.reply.send(WriteReply::Done(self.outcome, self.history)));
     }
@@ -233,8 +241,7 @@ fn group(database: &Database, conn: &Conn, first: Write) -> bool {
     let mut next = Some(first);
     while let Some(write) = next.take() {
         if let Some(write) = run_one(database, conn, write) {
-            let is_undone = conn.db.is_autocommit();
-            if is_undone {
+            if write.is_undone(conn) {
                 write.write.facts.keep_alone();
                 write.answer();
                 return again(database, conn, ran);
@@ -260,11 +267,14 @@ fn finish(database: &Database, conn: &Conn, ran: Vec<Ran>) -> bool {
             true
         }
         Err(error) => {
+            // Otherwise it was not even begun.
+            let begun = conn.db.is_autocommit();
             let sound = conn.roll_back().is_ok();
             if sqlstate::is_constraint(&error) && ran.len() > 1 {
                 return again(database, conn, ran);
             }
             let error = sqlstate::from_sqlite(&error, &conn.guard);
+            database.distrust(&error, begun);
             for mut ran in ran {
                 ran.outcome = ran.outcome.and_then(|_| Err(error.clone()));
                 ran.history = ran.write.history;
@@ -292,9 +302,9 @@ fn again(database: &Database, conn: &Conn, undone: Vec<Ran>) -> bool {
         }
         let ran = run_one(database, conn, write);
         sound = match ran {
-            Some(ran) if conn.db.is_autocommit() => {
+            Some(ran) if ran.is_undone(conn) => {
                 ran.answer();
-                true
+                conn.roll_back().is_ok()
             }
             ran => finish(database, conn, ran.into_iter().collect()),
         };
@@ -309,27 +319,38 @@ fn run_one(database: &Database, conn: &Conn, write: Write) -> Option<Ran> {
     }
     let started = Instant::now();
     let mut history = write.history;
-    let outcome = in_savepoint(database, conn, &write, &mut history);
+    let (outcome, spoilt) = match in_savepoint(database, conn, &write, &mut history) {
+        Ok(outcome) => (outcome, false),
+        Err(error) => {
+            history = write.history;
+            (Err(error), true)
+        }
+    };
     if started.elapsed() > GROUP_TIME {
         write.facts.measured(false);
     }
     match outcome {
-        Ok(Some(outcome)) => Some(Ran { write, outcome: Ok(outcome), history }),
+        Ok(Some(outcome)) => Some(Ran { write, outcome: Ok(outcome), history, spoilt }),
         Ok(None) => {
             write.ticket.put_back();
             drop(write.reply.send(WriteReply::NeedsSeat));
             None
         }
-        Err(error) => Some(Ran { write, outcome: Err(error), history }),
+        Err(error) => {
+            database.distrust(&error, false);
+            Some(Ran { write, outcome: Err(error), history, spoilt })
+        }
     }
 }
 
+/// # Errors
+/// The savepoint could not be made or ended, so that what was done is not undone, or not alone.
 fn in_savepoint(
     database: &Database,
     conn: &Conn,
     write: &Write,
     history: &mut History,
-) -> Result<Option<Outcome>, SqlError> {
+) -> Result<Result<Option<Outcome>, SqlError>, SqlError> {
     let failed = |error: rusqlite::Error| sqlstate::from_sqlite(&error, &conn.guard);
     conn.engine("SAVEPOINT _vamos_statement").map_err(failed)?;
     let acting = Acting::begin((database, &conn.guard), Mode::Guest, &write.ticket, i64::MAX, *history);
@@ -343,22 +364,24 @@ fn in_savepoint(
         }
     };
     drop(acting);
+    let did_something = conn.db.total_changes() != changes
+        || matches!(write.facts.command, "CREATE" | "DROP" | "ALTER" | "PRAGMA");
+    if !undo
+        && did_something
+        && !conn.db.is_autocommit()
+        && let Err(error) = keep(database, conn, write, &outcome, *history)
+    {
+        (outcome, undo) = (Err(error), true);
+        *history = write.history;
+    }
+    // Each of these may have ended the transaction.
     if !conn.db.is_autocommit() {
-        let did_something = conn.db.total_changes() != changes
-            || matches!(write.facts.command, "CREATE" | "DROP" | "ALTER" | "PRAGMA");
-        if !undo
-            && did_something
-            && let Err(error) = keep(database, conn, write, &outcome, *history)
-        {
-            (outcome, undo) = (Err(error), true);
-            *history = write.history;
-        }
         if undo {
             conn.engine("ROLLBACK TO _vamos_statement").map_err(failed)?;
         }
         conn.engine("RELEASE _vamos_statement").map_err(failed)?;
     }
-    outcome
+    Ok(outcome)
 }
 
 /// Records the outcome beside the effect.
@@ -431,7 +454,7 @@ fn vacuum(database: &Database, conn: &Conn, write: Write) -> bool {
     if !write.ticket.begin() {
         return true;
     }
-    let outcome = try_vacuum(database, conn, &write);
+    let outcome = try_vacuum(database, conn, &write).inspect_err(|error| database.distrust(error, false));
     let sound = conn.roll_back().is_ok();
     drop(write.reply.send(WriteReply::Done(outcome, write.history)));
     sound

@@ -131,3 +131,32 @@ async fn a_temporary_table_whose_drop_was_undone_is_still_there() {
     }
     assert_eq!(client.rows("SELECT count(*) FROM u").await, [[Value::Integer(2)]]);
 }
+
+/// The look at a changed schema must not tie a transaction that has done nothing yet to the past.
+#[tokio::test]
+async fn a_transaction_that_waits_for_its_first_write_does_not_fail_for_having_waited() {
+    let host = Host::start();
+    let mut other = host.session().await;
+    other.run("CREATE TABLE t (a)").await;
+    let mut client = host.session().await;
+    for round in 0..5 {
+        client.run("BEGIN").await;
+        other.run(&format!("CREATE TABLE u{round} (a)")).await;
+        other.run("BEGIN IMMEDIATE").await;
+        let waiting = client.send_execute(1, "INSERT INTO t VALUES (1)", &[]).await;
+        // Meanwhile the insertion is prepared, finds that it needs its turn and waits for it.
+        for _ in 0..20 {
+            other.run("INSERT INTO t VALUES (2)").await;
+        }
+        other.run("COMMIT").await;
+        client.result(1, waiting).await.unwrap();
+        client.run("COMMIT").await;
+    }
+    // Once it has read, it is tied to what it read, and is told so.
+    client.run("BEGIN").await;
+    client.rows("SELECT count(*) FROM t").await;
+    other.run("INSERT INTO t VALUES (2)").await;
+    assert_eq!(client.fails("INSERT INTO t VALUES (1)").await, "40001");
+    client.run("ROLLBACK").await;
+    assert_eq!(client.rows("SELECT count(*) FROM t WHERE a = 1").await, [[Value::Integer(5)]]);
+}

@@ -39,7 +39,7 @@ pub(crate) async fn resume(
     }
     let tenure = database.tenures.succeed(identity.key, &ticket).await?;
     let ledger =
-        look_up(&database, &ticket, move |conn| Ledger::read(conn, identity.key, acknowledged)).await??;
+        look_up(&database, &ticket, move |conn| Ledger::read(conn, identity.key, acknowledged)).await?;
     ledger.check(sequence)?;
     let recorded = ledger.recorded.clone();
     Ok(Resumed { session: SqliteSession::with(database, tenure, ledger, state), recorded })
@@ -49,17 +49,17 @@ pub(crate) async fn resume(
 async fn look_up<T: Send + 'static>(
     database: &Arc<Database>,
     ticket: &Arc<Ticket>,
-    read: impl FnOnce(&Conn) -> T + Send + 'static,
+    read: impl FnOnce(&Conn) -> Result<T, SqlError> + Send + 'static,
 ) -> Result<T, SqlError> {
     let (reply, receiver) = oneshot::channel();
     let own = ticket.clone();
-    let task = Task::Own(Box::new(move |conn: &Conn| {
+    let task = Task::Own(Box::new(move |conn: Result<&Conn, SqlError>| {
         if own.begin() {
-            drop(reply.send(read(conn)));
+            drop(reply.send(conn.and_then(read)));
         }
     }));
     database.pool.submit(database, task);
-    Ok(ticket.outcome(receiver).await?)
+    ticket.outcome(receiver).await?
 }
 
 impl Shared {
@@ -86,7 +86,7 @@ impl Shared {
 
     /// The recorded outcome of a request.
     async fn recall(&self, ticket: &Arc<Ticket>, entry: Entry) -> Result<record::Outcome, SqlError> {
-        let recall = look_up(&self.database, ticket, move |conn| record::recall(conn, &entry)).await??;
+        let recall = look_up(&self.database, ticket, move |conn| record::recall(conn, &entry)).await?;
         self.state().history = recall.history;
         recall.outcome
     }

@@ -17,7 +17,7 @@ const PANICS: &[(&str, &str)] = &[
 ];
 
 /// Packages that hold tests only.
-const TESTS_ONLY: &[&str] = &["tests/e2e", "tests/tidy", "tests/fuzz"];
+const TESTS_ONLY: &[&str] = &["tests/e2e", "tests/tidy", "tests/fuzz", "tests/faults"];
 
 /// Every place of [`PANICS`] outside tests has its INVARIANT.
 pub fn check(tree: &Tree) -> Vec<Violation> {

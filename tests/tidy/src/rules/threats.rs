@@ -53,6 +53,9 @@ const ROWS: &[(&str, &str)] = &[
     ("e43", "Bind with 65,536 parameters, wrong count, too large: ErrorResponse, in sync after Sync"),
     ("e44", "CancelRequest with a wrong key or another's pid: ignored"),
     ("e45", "cell killed between Parse and Execute, in COPY, with an open portal, after COMMIT"),
+    ("k66", "ENOSPC at every write: 53100, no acknowledgement, recovers when space returns"),
+    ("k67", "EIO at every call: no acknowledgement after a failed fsync, which is never retried"),
+    ("k68", "torn, lost, reordered writes, lost directory entries: acknowledged writes are present"),
 ];
 
 /// First and last row of each group; `t` is the table of threats, the others are bad inputs and faults.
