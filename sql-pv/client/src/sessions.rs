@@ -241,29 +241,26 @@ impl Slot {
     /// Notes what the last reply of a call says of the session, and keeps the call if a new stream would
     /// need it.
     fn note(&mut self, at: usize, reply: &Reply) {
-        let before = self.state.clone();
-        if let Some(state) = reply.state() {
-            self.state = state.clone();
-        }
         let transaction = reply.transaction().unwrap_or(self.transaction);
         if transaction != Transaction::Open && self.transaction != Transaction::None {
             self.log.clear();
         }
         self.transaction = transaction;
         let call = &self.calls[at];
-        if !matches!(call.sent.kind, Kind::Execute | Kind::Batch | Kind::Fetch | Kind::CloseCursor)
-            || matches!(reply, Reply::TextWanted)
-        {
-            return;
-        }
-        if transaction == Transaction::Open || reply.suspends() {
+        let may_be_kept =
+            matches!(call.sent.kind, Kind::Execute | Kind::Batch | Kind::Fetch | Kind::CloseCursor)
+                && !matches!(reply, Reply::TextWanted);
+        if may_be_kept && (transaction == Transaction::Open || reply.suspends()) {
             if self.log.entries.is_empty() {
-                self.log.state = before;
+                self.log.state = self.state.clone();
             }
             self.log.push(call.sent.clone(), call.cursor, call.progress);
-        } else if self.log.knows_cursor(call.cursor) {
+        } else if may_be_kept && self.log.knows_cursor(call.cursor) {
             let cursor = call.cursor;
             self.log.forget_cursor(cursor);
+        }
+        if let Some(state) = reply.state() {
+            self.state = state.clone();
         }
     }
 }
