@@ -31,6 +31,7 @@ pub mod limits;
 mod process;
 pub mod run;
 pub mod setup;
+pub mod torture;
 pub mod verify;
 pub mod vm;
 

@@ -40,3 +40,12 @@ pub const BENCH_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Rows of one COPY of the demo.
 pub const COPY_ROWS_MAX: usize = 50_000;
+
+/// Shortest pause between two faults.
+pub const TORTURE_PAUSE_MIN: Duration = Duration::from_millis(300);
+
+/// Longest such pause: the mean must let most cells live for a second, or they are slowed down as such that cannot live.
+pub const TORTURE_PAUSE_MAX: Duration = Duration::from_millis(2_100);
+
+/// Longest that clients may take to end and to check, beyond their time.
+pub const TORTURE_END_MAX: Duration = Duration::from_secs(180);

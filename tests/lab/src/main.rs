@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use vamos_lab::{bench, demo, verify};
+use vamos_lab::{bench, demo, torture, verify};
 
 /// The VM lab.
 #[derive(Debug, Parser)]
@@ -29,6 +30,18 @@ enum Command {
     },
     /// Run every check there is.
     Verify,
+    /// Kill and replace the host of a guest's clients all the time; nothing may be lost, doubled or noticed.
+    Torture {
+        /// How long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Determines the schedule of the faults.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Write the figures there.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Measure the channel at native speed; arguments are bench-channel's.
     BenchChannel {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -49,6 +62,9 @@ fn obey() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Demo { json, packages } => demo::run(&demo::Options { json, packages })?,
         Command::Verify => return Ok(ExitCode::from(u8::from(verify::run()?.failed > 0))),
+        Command::Torture { minutes, seed, json } => {
+            torture::run(&torture::Options { time: Duration::from_secs(minutes * 60), seed, json })?;
+        }
         Command::BenchChannel { arguments } => bench::channel(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use vamos_e2e::{SHOP, Stage, psql, same};
-use vamos_lab::{Guest, HostConfig, Vm};
+use vamos_lab::{Guest, HostConfig, Vm, torture};
 
 use crate::Case;
 
 pub const CASES: &[Case] = &[
     ("keeper::qemu_goes_on_with_another_cell", qemu_goes_on),
     ("keeper::user_mode_linux_goes_on_with_another_cell", user_mode_linux_goes_on),
+    ("keeper::tortured_clients_notice_nothing", torture),
 ];
 
 const VM: &str = "survivor";
@@ -61,6 +62,14 @@ fn goes_on(stage: &Stage, guest: &Guest) -> Result<()> {
     println!("{kills} kills; the slowest statements took {slowest:.0?} ms");
     ensure!(!host.log().contains("panicked"), "{}", host.log());
     host.end()
+}
+
+/// The short form of `cargo torture`.
+fn torture(stage: &Stage) -> Result<()> {
+    let options = torture::Options { time: Duration::from_secs(25), seed: 7, json: None };
+    let figures = torture::of(stage.lab()?, &options)?;
+    println!("{}", figures.line());
+    Ok(())
 }
 
 fn rows(vm: &Vm) -> Result<u32> {
