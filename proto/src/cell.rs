@@ -14,6 +14,9 @@ include!(concat!(env!("OUT_DIR"), "/vamos.cell.v1.rs"));
 /// Bytes of the length that precedes a message.
 pub const LENGTH_BYTES: usize = 4;
 
+/// The slot of what vamosd has in hand: taken from the front-end, not known to be done.
+pub const IN_HAND: u32 = 0;
+
 /// Size of the memory in which a cell writes down its guest's streams for its successor, bytes.
 pub const ROSTER_BYTES: usize = 24 << 10;
 

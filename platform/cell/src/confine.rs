@@ -1,7 +1,7 @@
 //! From the start message to the far side of the walls. Blocking, single-threaded.
 
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -35,18 +35,20 @@ pub enum Confinement {
     Confined(Report),
 }
 
-/// Receives the first message.
+/// Receives the first message and the descriptors it carries.
 ///
 /// # Errors
 /// [`StartError`]; nothing can be done then.
-pub fn receive_start(mut socket: &UnixStream) -> Result<Start, StartError> {
-    let mut length = [0; LENGTH_BYTES];
-    socket.read_exact(&mut length)?;
+pub fn receive_start(mut socket: &UnixStream) -> Result<(Start, Vec<OwnedFd>), StartError> {
+    let (mut length, mut fds) = ([0; LENGTH_BYTES], Vec::new());
+    // They come with the first byte.
+    let first = passing::receive(socket, &mut length[..1], &mut fds)?;
+    socket.read_exact(&mut length[first..])?;
     let mut body = vec![0; body_length(length)?];
     socket.read_exact(&mut body)?;
     let message = ToCell::decode(&*body).map_err(CellMessageError::from)?.message;
     match message {
-        Some(to_cell::Message::Start(start)) => Ok(start),
+        Some(to_cell::Message::Start(start)) => Ok((start, fds)),
         _ => Err(StartError::NotStart),
     }
 }

@@ -1,7 +1,7 @@
 //! The cell's end of its channel to vamosd, once the runtime is up.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as BlockingStream;
 
 use bytes::{Buf, BytesMut};
@@ -15,8 +15,8 @@ use vamos_sandbox::passing;
 
 const READ_BYTES: usize = 16 << 10;
 
-/// Descriptors of an `Attach`: control socket and roster.
-const ATTACH_FDS: usize = 2;
+/// Descriptors of an `Attach`: the device's socket, the roster, and the two that are kept.
+const ATTACH_FDS: usize = 4;
 
 /// The channel broke, or vamosd speaks another language.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,14 @@ impl Control {
         Ok(Self { socket: UnixStream::from_std(socket)?, input: BytesMut::new(), fds: Vec::new() })
     }
 
+    /// The user that vamosd is. Its process has no number in this namespace.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn vamosd_uid(&self) -> io::Result<u32> {
+        Ok(self.socket.peer_cred()?.uid())
+    }
+
     /// The next message and the descriptors it carries, or `None` when vamosd has closed its end. Nothing is
     /// lost when the future is dropped.
     ///
@@ -57,13 +65,13 @@ impl Control {
             if let Some(message) = self.decode()? {
                 // vamosd sends some with this message alone, and waits for nothing before it sends the next:
                 // what has come so far is this one's.
-                let carries = matches!(message, to_cell::Message::Attach(_));
-                let fds = if carries {
-                    self.fds.drain(..self.fds.len().min(ATTACH_FDS))
-                } else {
-                    self.fds.drain(..0)
+                let carried = match &message {
+                    to_cell::Message::Attach(_) => ATTACH_FDS,
+                    to_cell::Message::Keep(keep) => keep.descriptors as usize,
+                    _ => 0,
                 };
-                return Ok(Some((message, fds.collect())));
+                let fds = self.fds.drain(..self.fds.len().min(carried)).collect();
+                return Ok(Some((message, fds)));
             }
             let mut piece = [0; READ_BYTES];
             let received = self
@@ -93,17 +101,22 @@ impl Control {
         Ok(None)
     }
 
-    /// Sends one message.
+    /// Sends one message, `fds` with its first byte.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn send(&self, message: from_cell::Message) -> Result<(), ControlError> {
+    pub async fn send(
+        &self,
+        message: from_cell::Message,
+        mut fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ControlError> {
         let wire = encode(&FromCell { message: Some(message) })?;
         let mut rest = &wire[..];
         while !rest.is_empty() {
-            let sent =
-                self.socket.async_io(Interest::WRITABLE, || passing::send(&self.socket, rest, &[])).await?;
+            let piece = || passing::send(&self.socket, rest, fds);
+            let sent = self.socket.async_io(Interest::WRITABLE, piece).await?;
             rest = &rest[sent..];
+            fds = &[];
         }
         Ok(())
     }
@@ -127,12 +140,12 @@ mod tests {
         let attached = to_cell::Message::Attach(Attach { attachment: 7, succeeds: true });
         let attach = wire(attached.clone());
         let passed = std::fs::File::open("/dev/null").unwrap();
-        passing::send(&vamosd, &attach[..1], &[passed.as_fd(), passed.as_fd()]).unwrap();
+        passing::send(&vamosd, &attach[..1], &[passed.as_fd(); ATTACH_FDS]).unwrap();
         vamosd.write_all(&attach[1..]).unwrap();
         vamosd.write_all(&wire(to_cell::Message::Drain(Drain { deadline_ms: 5 }))).unwrap();
         let (message, fds) = control.receive().await.unwrap().unwrap();
         assert_eq!(message, attached);
-        assert_eq!(fds.len(), 2);
+        assert_eq!(fds.len(), ATTACH_FDS);
         let (message, fds) = control.receive().await.unwrap().unwrap();
         assert_eq!(message, to_cell::Message::Drain(Drain { deadline_ms: 5 }));
         assert!(fds.is_empty());
@@ -152,7 +165,7 @@ mod tests {
     async fn what_is_sent_can_be_read() {
         let (vamosd, cell) = BlockingStream::pair().unwrap();
         let control = Control::new(cell).unwrap();
-        control.send(from_cell::Message::Forked(Forked { pid: 9 })).await.unwrap();
+        control.send(from_cell::Message::Forked(Forked { pid: 9 }), &[]).await.unwrap();
         let mut fds = Vec::new();
         let mut buffer = [0; 64];
         let received = passing::receive(&vamosd, &mut buffer, &mut fds).unwrap();

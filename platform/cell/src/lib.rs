@@ -8,6 +8,7 @@ mod accept;
 pub mod confine;
 mod control;
 mod hello;
+mod keepsake;
 pub mod limits;
 mod serve;
 mod sql;

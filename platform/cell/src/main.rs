@@ -1,7 +1,7 @@
 //! vamos-cell: the life of the process that serves one VM, from inherited descriptors to its exit.
 //!
 //! Started by vamosd with the control channel as standard input and the log as standard error; of no
-//! use otherwise.
+//! use otherwise. It outlives that vamosd, and is collected by the next.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ fn run() -> anyhow::Result<()> {
     memory::prefer_small();
     tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(std::io::stderr).init();
     let socket = inherited::control_socket().context("take the control channel from standard input")?;
-    let start =
+    let (start, given) =
         receive_start(&socket).context("receive the start message (vamos-cell is started by vamosd)")?;
     // One thread so far; the walls bind it and all that it starts.
     let report = match confine(&start) {
@@ -48,6 +48,6 @@ fn run() -> anyhow::Result<()> {
         .context("start the runtime")?;
     runtime.block_on(async {
         let control = Control::new(socket).context("watch the control channel")?;
-        serve(control, start, report).await.context("serve the VM")
+        serve(control, start, given, report).await.context("serve the VM")
     })
 }

@@ -1,12 +1,15 @@
-//! Serving: does what vamosd says on the control channel until it closes it.
+//! Serving: does what vamosd says on the control channel. When that ends, vamosd is dead: the cell serves on, and
+//! waits for the next one to connect.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
 use vamos_device::{Counters, Device, DeviceConfig, Polling, Roster};
 use vamos_proto::cell::{
     self, Attach, Bind, Detached, Done, Layer, Ready, Start, Stats, Unbind, from_cell, to_cell,
@@ -18,6 +21,8 @@ use vamos_service::{Service, VmContext};
 
 use crate::accept::Ports;
 use crate::control::{Control, ControlError};
+use crate::keepsake::Keepsake;
+use crate::limits::{ACCEPT_PAUSE, ORPHAN_LOOK_EVERY, ORPHAN_LOOKS_MAX};
 use crate::sql::{self, Sessions};
 
 /// Why a cell ends early.
@@ -39,66 +44,121 @@ pub enum ServeError {
 
 /// The cell, running.
 struct Cell {
-    control: Control,
+    /// `None` while there is no vamosd.
+    control: Option<Control>,
+    start: Start,
+    layers: Vec<Layer>,
+    keepsake: Keepsake,
     ports: Arc<Ports>,
     counters: Arc<Counters>,
     device: DeviceConfig,
     sessions: Sessions,
     volume: PathBuf,
     attachment: Option<(u64, JoinHandle<Result<(), vamos_device::DeviceError>>)>,
+    /// Messages handled when the attached device began.
+    messages_before: u64,
 }
 
-/// Serves the VM of `start` until vamosd closes the channel or asks for a drain.
+/// Serves the VM of `start` until vamosd asks for a drain, or until nobody needs the cell. `given` are the descriptors
+/// that came with `start`.
 ///
 /// # Errors
 /// [`ServeError`]; the process should exit.
-pub async fn serve(control: Control, start: Start, report: Report) -> Result<(), ServeError> {
+pub async fn serve(
+    control: Control,
+    start: Start,
+    given: Vec<OwnedFd>,
+    report: Report,
+) -> Result<(), ServeError> {
+    let vamosd = control.vamosd_uid().map_err(ControlError::from)?;
+    let keepsake = Keepsake::new(vamosd, given).map_err(ControlError::from)?;
     let vm = VmContext { vm: VmId::new(&start.vm)?, generation: start.generation };
-    let secret = start.session_secret.try_into().map_err(|_| ServeError::Secret)?;
+    let secret = start.session_secret.as_slice().try_into().map_err(|_| ServeError::Secret)?;
     let polling = match start.polling_us {
         0 => Polling::Off,
         microseconds => Polling::Adaptive { max: Duration::from_micros(microseconds) },
     };
     let mut cell = Cell {
-        control,
+        control: None,
+        layers: layers(&report),
+        keepsake,
         ports: Arc::new(Ports::new(vm)),
         counters: Arc::default(),
         device: DeviceConfig { cid: GuestCid(start.cid), polling },
         sessions: Sessions { generation: start.generation, secret },
         volume: volume_path(&report),
         attachment: None,
+        messages_before: 0,
+        start,
     };
-    for binding in start.bindings {
+    for binding in std::mem::take(&mut cell.start.bindings) {
         if let Err(reason) = cell.bind(binding).await {
-            cell.control.send(from_cell::Message::Refused(cell::Refused { reason: reason.clone() })).await?;
+            let refused = cell::Refused { reason: reason.clone() };
+            control.send(from_cell::Message::Refused(refused), &[]).await?;
             return Err(ServeError::Binding(reason));
         }
     }
-    cell.control.send(from_cell::Message::Ready(Ready { layers: layers(&report) })).await?;
+    control.send(from_cell::Message::Ready(Ready { layers: cell.layers.clone() }), &[]).await?;
+    cell.control = Some(control);
     cell.run().await
 }
 
 impl Cell {
     async fn run(mut self) -> Result<(), ServeError> {
+        let mut looks = 0;
         loop {
             tokio::select! {
-                message = self.control.receive() => match message? {
-                    Some((to_cell::Message::Drain(drain), _)) => {
+                heard = hear(&mut self.control, &self.keepsake) => match heard {
+                    Heard::Message(to_cell::Message::Drain(drain), _) => {
                         return self.drain(Duration::from_millis(drain.deadline_ms)).await;
                     }
-                    Some((message, fds)) => self.obey(message, fds).await?,
-                    None => return Ok(()),
+                    Heard::Message(message, fds) => self.obey(message, fds).await,
+                    Heard::Vamosd(socket) => self.welcome(socket).await,
+                    Heard::Nothing if self.keepsake.is_needed() => looks = 0,
+                    Heard::Nothing => {
+                        looks += 1;
+                        if looks >= ORPHAN_LOOKS_MAX {
+                            info!("neither a vamosd nor a front-end for long: the cell ends");
+                            return Ok(());
+                        }
+                    }
                 },
                 (attachment, error) = ended(&mut self.attachment) => {
-                    self.control.send(from_cell::Message::Detached(Detached { attachment, error })).await?;
+                    self.tell(from_cell::Message::Detached(Detached { attachment, error })).await;
                 }
             }
         }
     }
 
-    async fn obey(&mut self, message: to_cell::Message, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
+    /// Tells vamosd. If it cannot be told it is dead, but what it said last is still to be heard: the end of the
+    /// channel comes after that.
+    async fn tell(&mut self, message: from_cell::Message) {
+        let Some(control) = &self.control else { return };
+        if let Err(error) = control.send(message, &[]).await {
+            debug!(%error, "vamosd cannot be told");
+        }
+    }
+
+    /// Another vamosd has connected: it is given what its predecessor left.
+    async fn welcome(&mut self, socket: UnixStream) {
+        let given = async {
+            let control = Control::new(socket)?;
+            let (kept, fds) = self.keepsake.kept(&self.start, self.layers.clone());
+            control.send(from_cell::Message::Kept(kept), &fds).await?;
+            Ok::<_, ControlError>(control)
+        };
+        match given.await {
+            Ok(control) => self.control = Some(control),
+            Err(error) => warn!(error = %chain(&error), "the next vamosd vanished too"),
+        }
+    }
+
+    async fn obey(&mut self, message: to_cell::Message, fds: Vec<OwnedFd>) {
         let answer = match message {
             to_cell::Message::Attach(attach) => return self.attach(attach, fds).await,
+            to_cell::Message::Keep(keep) => return self.keepsake.keep(keep, fds),
+            to_cell::Message::Settle(settle) => return self.keepsake.settle(&settle),
+            to_cell::Message::Release(_) => return self.keepsake.release(),
             to_cell::Message::Bind(Bind { request, binding }) => {
                 let outcome = match binding {
                     Some(binding) => self.bind(binding).await,
@@ -110,35 +170,36 @@ impl Cell {
                 done(request, self.unbind(&name, purge).await)
             }
             to_cell::Message::Stats(cell::StatsRequest { request }) => {
-                from_cell::Message::Stats(Stats { request, counters: Some(self.snapshot()) })
+                let messages = self.counters.snapshot().control_messages.wrapping_sub(self.messages_before);
+                from_cell::Message::Stats(Stats { request, counters: Some(self.snapshot()), messages })
             }
             // The first message alone starts, and `run` takes the drain.
-            to_cell::Message::Start(_) | to_cell::Message::Drain(_) => return Ok(()),
+            to_cell::Message::Start(_) | to_cell::Message::Drain(_) => return,
         };
-        Ok(self.control.send(answer).await?)
+        self.tell(answer).await;
     }
 
-    async fn attach(&mut self, attach: Attach, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
+    async fn attach(&mut self, attach: Attach, fds: Vec<OwnedFd>) {
         if let Some((_, previous)) = self.attachment.take() {
             previous.abort();
         }
         let attachment = attach.attachment;
-        match self.device(attach.succeeds, fds) {
+        self.messages_before = self.counters.snapshot().control_messages;
+        match self.device(&attach, fds) {
             Ok(device) => self.attachment = Some((attachment, tokio::spawn(device.run()))),
-            Err(error) => {
-                self.control.send(from_cell::Message::Detached(Detached { attachment, error })).await?;
-            }
+            Err(error) => self.tell(from_cell::Message::Detached(Detached { attachment, error })).await,
         }
-        Ok(())
     }
 
-    fn device(&self, succeeds: bool, fds: Vec<OwnedFd>) -> Result<Device, String> {
-        let Ok([socket, roster]) = <[OwnedFd; 2]>::try_from(fds) else {
-            return Err("an Attach without a socket and a roster".to_owned());
+    fn device(&mut self, attach: &Attach, fds: Vec<OwnedFd>) -> Result<Device, String> {
+        let Ok([socket, roster, front_end, other_end]) = <[OwnedFd; 4]>::try_from(fds) else {
+            return Err("an Attach without its four descriptors".to_owned());
         };
+        let kept = roster.try_clone().map_err(|error| chain(&error))?;
+        self.keepsake.attach(*attach, [front_end, other_end, kept]);
         let device = Device::new(socket.into(), self.device, self.ports.clone(), self.counters.clone());
         let roster = Roster::new(roster).map_err(|error| chain(&error))?;
-        Ok(device.map_err(|error| chain(&error))?.keeping(roster, succeeds))
+        Ok(device.map_err(|error| chain(&error))?.keeping(roster, attach.succeeds))
     }
 
     async fn bind(&mut self, binding: cell::Binding) -> Result<(), String> {
@@ -150,9 +211,11 @@ impl Cell {
         };
         // The old engine must let go of its files before the new one opens them.
         self.ports.unbind(&binding.name);
-        let (volume, sessions) = (self.volume.clone(), self.sessions);
-        let opened = spawn_blocking(move || open(&volume, &binding, sessions)).await;
+        self.start.bindings.retain(|other| other.name != binding.name);
+        let (volume, sessions, wanted) = (self.volume.clone(), self.sessions, binding.clone());
+        let opened = spawn_blocking(move || open(&volume, &wanted, sessions)).await;
         let service = opened.map_err(|panicked| panicked.to_string())??;
+        self.start.bindings.push(binding);
         self.ports.bind(announced, service);
         Ok(())
     }
@@ -161,6 +224,7 @@ impl Cell {
         if !self.ports.unbind(name) {
             return Err(format!("{name} is not bound here"));
         }
+        self.start.bindings.retain(|binding| binding.name != name);
         if !purge {
             return Ok(());
         }
@@ -200,6 +264,42 @@ impl Cell {
             protocol_errors: now.protocol_errors,
         }
     }
+}
+
+/// What there is to react to.
+enum Heard {
+    /// vamosd says something.
+    Message(to_cell::Message, Vec<OwnedFd>),
+    /// There was none, and here is one.
+    Vamosd(UnixStream),
+    /// There was none for a while.
+    Nothing,
+}
+
+/// Waits for vamosd's next message, or for the next vamosd. Safe to drop and call again, the while aside.
+async fn hear(control: &mut Option<Control>, keepsake: &Keepsake) -> Heard {
+    loop {
+        if let Some(channel) = control {
+            match channel.receive().await {
+                Ok(Some((message, fds))) => return Heard::Message(message, fds),
+                Ok(None) => lost(control, &"its end of the channel is closed"),
+                Err(error) => lost(control, &error),
+            }
+        }
+        match timeout(ORPHAN_LOOK_EVERY, keepsake.next_vamosd()).await {
+            Ok(Ok(socket)) => return Heard::Vamosd(socket),
+            Ok(Err(error)) => {
+                warn!(%error, "cannot accept the next vamosd now");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            Err(_) => return Heard::Nothing,
+        }
+    }
+}
+
+fn lost(control: &mut Option<Control>, reason: &dyn std::fmt::Display) {
+    warn!(%reason, "vamosd is gone: the cell serves on until the next one comes");
+    *control = None;
 }
 
 /// Ends when the attached device has; never without one. Safe to drop and call again.

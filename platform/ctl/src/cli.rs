@@ -71,6 +71,8 @@ pub enum Command {
         /// The VM.
         vm: String,
     },
+    /// Have vamosd followed by the program that is now in its place, then replace the cells one by one.
+    Upgrade,
     /// Drain every cell and end vamosd.
     Shutdown,
     /// Examine the host vamosd runs on.

@@ -52,6 +52,8 @@ counters! {
     streams_open,
     /// Broken chains, rings and packets, and control messages refused.
     protocol_errors,
+    /// vhost-user messages handled.
+    control_messages,
     /// Broken chains and rings alone, part of `protocol_errors`.
     ring_errors,
 }

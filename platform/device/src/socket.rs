@@ -105,6 +105,7 @@ impl ControlSocket {
                 Err(error) => return Err(ControlError::Message(error)),
             }
             messages += 1;
+            crate::Counters::add(&self.control().transport.counters().control_messages, 1);
         }
     }
 

@@ -48,8 +48,8 @@ pub struct Directories {
 }
 
 impl Directories {
-    /// Makes what is missing, checks what is there, locks both, and removes the sockets of a predecessor that
-    /// was killed.
+    /// Makes what is missing, checks what is there and locks both. The sockets of VMs that a killed predecessor
+    /// left are not touched: its cells may live, and wait at them.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -61,9 +61,7 @@ impl Directories {
         let locks = [lock(state)?, lock(run)?];
         make(&state.join("volumes"))?;
         make(&run.join("vms"))?;
-        let directories = Self { state: state.into(), run: run.into(), _locks: locks };
-        directories.remove_stale_sockets();
-        Ok(directories)
+        Ok(Self { state: state.into(), run: run.into(), _locks: locks })
     }
 
     /// The registry's file.
@@ -91,6 +89,11 @@ impl Directories {
         Ok(directory.join("vhost.sock"))
     }
 
+    /// Where a VM's cell waits for the next vamosd.
+    pub fn rendezvous(&self, vm: &str) -> PathBuf {
+        self.run.join("vms").join(vm).join("cell.sock")
+    }
+
     /// Removes a VM's directory below the run directory.
     pub fn remove_vm_run(&self, vm: &str) {
         // What cannot be removed now is removed at the next start.
@@ -103,11 +106,10 @@ impl Directories {
         Ok(format!("vamos-{:x}-{:x}", metadata.dev(), metadata.ino()))
     }
 
-    fn remove_stale_sockets(&self) {
-        let _ = fs::remove_file(self.control_socket());
-        for entry in fs::read_dir(self.run.join("vms")).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+    /// Names of the VMs that have a directory below the run directory.
+    pub fn vm_runs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.run.join("vms")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 }
 
@@ -207,14 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_a_killed_predecessor_go() {
+    fn sockets_of_a_killed_predecessor_stay_for_its_cells_sake() {
         let keep = tempfile::tempdir().unwrap();
         let (state, run) = (keep.path().join("state"), keep.path().join("run"));
         let first = Directories::prepare(&state, &run).unwrap();
         let socket = first.vm_socket("web-1").unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         drop(first);
-        Directories::prepare(&state, &run).unwrap();
-        assert!(!socket.exists());
+        let next = Directories::prepare(&state, &run).unwrap();
+        assert!(socket.exists());
+        assert_eq!(next.vm_runs(), ["web-1"]);
+        next.remove_vm_run("web-1");
+        assert!(next.vm_runs().is_empty());
     }
 }

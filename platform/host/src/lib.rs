@@ -6,6 +6,7 @@
 pub mod cell;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod directories;
 pub mod doctor;
 pub mod keeper;

@@ -30,11 +30,20 @@ pub const SECOND_FRONT_END_GRACE: Duration = Duration::from_millis(20);
 /// Longest a cell may take from its start to being ready.
 pub const CELL_START_MAX: Duration = Duration::from_secs(10);
 
+/// Longest a cell of an earlier vamosd may take to hand over what it kept.
+pub const CELL_ADOPT_MAX: Duration = Duration::from_secs(5);
+
 /// Longest a cell may take to answer a question of the control plane.
 pub const CELL_REPLY_MAX: Duration = Duration::from_secs(5);
 
 /// Longest a drain may take, unless the operator says otherwise.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Longest an upgrade waits for VMs that are between two cells before it is given up.
+pub const UPGRADE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Between the answer to a request for an upgrade and the upgrade, so that the answer has left.
+pub const UPGRADE_DELAY: Duration = Duration::from_millis(100);
 
 /// Longest drain an operator may ask for.
 pub const DRAIN_MAX: Duration = Duration::from_secs(600);

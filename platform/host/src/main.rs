@@ -1,23 +1,14 @@
-//! vamosd: one per host. Its life: read the whole configuration, check the host, lock the directories, open the
-//! registry, start the cells, serve the control plane, drain, end.
+//! vamosd: one per host. Reads the whole configuration, then lives as [`daemon`] says.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use vamos_host::config::Config;
-use vamos_host::control::ControlPlane;
-use vamos_host::directories::Directories;
-use vamos_host::doctor;
-use vamos_host::limits::DRAIN_DEFAULT;
-use vamos_host::platform::Platform;
-use vamos_host::registry::{Registry, UidRange};
+use vamos_host::{daemon, doctor};
 use vamos_sandbox::Enforcement;
 
 /// The host platform of VAMOS.
@@ -75,37 +66,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Serve) -> anyhow::Result<()> {
     log_to_stderr();
-    let config = configuration(arguments)?;
-    check_host(&config)?;
-    let directories = Directories::prepare(&config.state_dir, &config.run_dir)?;
-    let uids = UidRange { first: config.cells.uid_first, count: config.cells.uid_count };
-    let mut registry = Registry::open(&directories.registry(), uids).context("open the registry")?;
-    registry.reconcile(&config).context("bring the registry in line with the configuration")?;
-    // Cells outlive the process that forked them and are reaped here.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .context("become the cells' reaper")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(config, directories, registry))
-}
-
-async fn serve(config: Config, directories: Directories, registry: Registry) -> anyhow::Result<()> {
-    let (control, socket) = (config.control.clone(), directories.control_socket());
-    let platform = Platform::start(config, directories, registry).await?;
-    let plane = ControlPlane::bind(&control, &socket, platform.clone()).await?;
-    end_on_signal(platform.ending())?;
-    let serving = tokio::spawn(plane.serve(platform.ending()));
-    platform.settled().await;
-    info!(socket = %socket.display(), "serving");
-    // A reader that has gone away is no reason not to serve.
-    let _ = writeln!(stdout(), "vamosd: ready");
-    platform.ending().cancelled().await;
-    info!("draining");
-    platform.stop(DRAIN_DEFAULT).await;
-    // Clients that keep their streams open do not keep vamosd.
-    let _ = tokio::time::timeout(DRAIN_DEFAULT, serving).await;
-    let _ = std::fs::remove_file(&socket);
-    info!("ended");
-    Ok(())
+    daemon::run(configuration(arguments)?)
 }
 
 fn configuration(arguments: &Serve) -> anyhow::Result<Config> {
@@ -119,35 +80,6 @@ fn configuration(arguments: &Serve) -> anyhow::Result<Config> {
         bail!("{} is not there; build vamos-cell, or name it as cell_binary", config.cell_binary.display());
     }
     Ok(config)
-}
-
-fn check_host(config: &Config) -> anyhow::Result<()> {
-    let missing = doctor::missing_layers();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if config.enforcement == Enforcement::Strict {
-        bail!(
-            "this host cannot confine a cell fully:\n  {}\nmend that, or accept it with --sandbox=best-effort",
-            missing.join("\n  ")
-        );
-    }
-    for layer in missing {
-        warn!(layer, "cells run without a layer of their sandbox");
-    }
-    Ok(())
-}
-
-fn end_on_signal(ending: CancellationToken) -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        ending.cancel();
-    });
-    Ok(())
 }
 
 fn log_to_stderr() {

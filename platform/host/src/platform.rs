@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::sync;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vamos_proto::cell::{Binding, Counters, Limits, Start};
@@ -21,10 +22,11 @@ use vamos_proto::id::{GuestCid, VmId};
 use vamos_sandbox::Enforcement;
 use vamos_sandbox::cgroup::{CgroupLimits, Hierarchy};
 
+use crate::cell::adopt::{Adopted, adopt};
 use crate::cell::spawn::Recipe;
 use crate::config::Config;
 use crate::directories::Directories;
-use crate::limits::DRAIN_DEFAULT;
+use crate::limits::{DRAIN_DEFAULT, UPGRADE_WAIT_MAX};
 use crate::names::{ServiceKind, ServiceName};
 use crate::registry::{BindingRow, Registry, RegistryError, ServiceRow, Terms, VmRow};
 use crate::vm::{Status, Vm, VmError};
@@ -76,11 +78,13 @@ pub struct Platform {
     registry: Arc<Mutex<Registry>>,
     vms: sync::Mutex<BTreeMap<VmId, Arc<Vm>>>,
     ending: CancellationToken,
+    upgrade: sync::Notify,
     since: Instant,
 }
 
 impl Platform {
-    /// Starts a cell for every VM of the registry.
+    /// Collects the cells that an earlier vamosd has left behind, and starts one for every other VM of the
+    /// registry.
     ///
     /// # Errors
     /// [`PlatformError`]: the registry cannot be read or a socket not be made. A cell that does not start is
@@ -98,7 +102,6 @@ impl Platform {
                     source,
                 };
                 let instance = directories.instance().map_err(file)?;
-                hierarchy.sweep(&instance);
                 Some((hierarchy, instance))
             }
             Err(reason) => {
@@ -113,17 +116,51 @@ impl Platform {
             registry: Arc::new(Mutex::new(registry)),
             vms: sync::Mutex::default(),
             ending: CancellationToken::new(),
+            upgrade: sync::Notify::new(),
             since: Instant::now(),
         });
         let (rows, bindings) =
             platform.registry(|registry| Ok((registry.vms()?, registry.bindings(None)?))).await?;
+        let recipes: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
+                platform.recipe(row, own)
+            })
+            .collect();
+        let adopted = platform.collect(&recipes).await;
         let mut vms = platform.vms.lock().await;
-        for row in rows {
-            let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
-            vms.insert(row.name.clone(), Arc::new(platform.run(&row, own)?));
+        for (recipe, adopted) in recipes.into_iter().zip(adopted) {
+            vms.insert(recipe.vm.clone(), Arc::new(platform.run(recipe, adopted)?));
         }
         drop(vms);
         Ok(platform)
+    }
+
+    /// The cells that live; what is left of dead and unwanted ones is removed.
+    async fn collect(&self, recipes: &[Recipe]) -> Vec<Option<Adopted>> {
+        let each = recipes.iter().map(|recipe| async move {
+            adopt(recipe).await.unwrap_or_else(|error| {
+                warn!(vm = %recipe.vm, error = %chain(&error), "the cell of an earlier vamosd is not collected");
+                None
+            })
+        });
+        let adopted = futures::future::join_all(each).await;
+        let living: Vec<&str> = recipes
+            .iter()
+            .zip(&adopted)
+            .filter(|(_, adopted)| adopted.is_some())
+            .map(|(recipe, _)| recipe.vm.as_str())
+            .collect();
+        if let Some((hierarchy, instance)) = &self.cgroup {
+            hierarchy.sweep(instance, &living);
+        }
+        for name in self.directories.vm_runs() {
+            if !living.contains(&name.as_str()) {
+                self.directories.remove_vm_run(&name);
+            }
+        }
+        adopted
     }
 
     /// Waits until every VM's first cell has started or failed.
@@ -138,6 +175,24 @@ impl Platform {
     /// The token that is cancelled when vamosd is to end.
     pub fn ending(&self) -> CancellationToken {
         self.ending.clone()
+    }
+
+    /// Asks for vamosd to be followed by the program that is now in its place.
+    pub fn upgrade(&self) {
+        self.upgrade.notify_one();
+    }
+
+    /// Waits until somebody has asked for that.
+    pub async fn upgrade_wanted(&self) {
+        self.upgrade.notified().await;
+    }
+
+    /// Waits until no VM is between two cells: a front-end that has none then would be lost with this vamosd.
+    /// Whether that came to be within [`UPGRADE_WAIT_MAX`].
+    pub async fn is_steady(&self) -> bool {
+        let vms: Vec<_> = self.vms.lock().await.values().cloned().collect();
+        let each = vms.iter().map(|vm| vm.steady());
+        timeout(UPGRADE_WAIT_MAX, futures::future::join_all(each)).await.is_ok()
     }
 
     /// When this platform was started.
@@ -155,16 +210,19 @@ impl Platform {
         Ok(task.await.map_err(|_| PlatformError::Ending)??)
     }
 
-    fn run(&self, row: &VmRow, bindings: Vec<BindingRow>) -> Result<Vm, PlatformError> {
-        let name = row.name.as_str();
+    fn run(&self, recipe: Recipe, adopted: Option<Adopted>) -> Result<Vm, PlatformError> {
+        let name = recipe.vm.as_str();
         let file = |action, path: &PathBuf| {
             let path = path.clone();
             move |source| PlatformError::File { action, path, source }
         };
         let socket = self.directories.vm_socket(name).map_err(file("create", &self.config.run_dir))?;
+        if let Some(adopted) = adopted {
+            return Ok(Vm::go_on(recipe, adopted, socket));
+        }
         let listener = UnixListener::bind(&socket).map_err(file("bind", &socket))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(file("protect", &socket))?;
-        Ok(Vm::start(self.recipe(row, bindings), listener, socket))
+        Ok(Vm::start(recipe, listener, socket))
     }
 
     fn recipe(&self, row: &VmRow, bindings: Vec<BindingRow>) -> Recipe {
@@ -196,6 +254,7 @@ impl Platform {
                 bindings: bindings.into_iter().map(told).collect(),
                 polling_us: cells.polling_us,
             },
+            rendezvous: self.directories.rendezvous(row.name.as_str()),
             volume,
         }
     }
@@ -210,7 +269,7 @@ impl Platform {
             return Err(PlatformError::Ending);
         }
         let row = self.registry(move |registry| registry.create_vm(&name, cid, false)).await?;
-        let vm = match self.run(&row, Vec::new()) {
+        let vm = match self.run(self.recipe(&row, Vec::new()), None) {
             Ok(vm) => vm,
             Err(error) => {
                 let name = row.name;
@@ -299,6 +358,17 @@ impl Platform {
         Ok(self.running(name).await?.replace_cell(drain).await?)
     }
 
+    /// Replaces a VM's cell at once, and waits until the next one serves.
+    ///
+    /// # Errors
+    /// [`PlatformError`]; a cell that does not start is none: its VM says so.
+    pub async fn renew_cell(&self, name: &VmId) -> Result<(), PlatformError> {
+        let vm = self.running(name).await?;
+        vm.replace_cell(None).await?;
+        vm.started().await;
+        Ok(())
+    }
+
     /// Registers a service.
     ///
     /// # Errors
@@ -375,9 +445,15 @@ impl Platform {
         }
         stopping.join_all().await;
         if let Some((hierarchy, instance)) = &self.cgroup {
-            hierarchy.sweep(instance);
+            hierarchy.sweep(instance, &[]);
         }
     }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// A binding as its cell is told of it.

@@ -115,13 +115,15 @@ impl Hierarchy {
         }
     }
 
-    /// Removes `<parent>` and every group below it with the processes in them: what a killed predecessor
-    /// left behind. Only the owner of that name may call this, and only while it runs nothing there.
-    pub fn sweep(&self, parent: &str) {
+    /// Removes `<parent>` and every group below it with the processes in them, but for those named `in_use`:
+    /// what a killed predecessor left behind. Only the owner of that name may call this, and only while it runs
+    /// nothing else there.
+    pub fn sweep(&self, parent: &str, in_use: &[&str]) {
         for tree in self.trees() {
             let above = tree.join(parent);
             for entry in fs::read_dir(&above).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
+                let used = in_use.iter().any(|name| entry.file_name() == *name);
+                if !used && entry.path().is_dir() {
                     empty(&entry.path());
                     let _ = fs::remove_dir(entry.path());
                 }
@@ -201,7 +203,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         group.remove().unwrap();
-        hierarchy.sweep(&parent);
+        hierarchy.sweep(&parent, &[]);
         assert!(!pids.exists());
     }
 }

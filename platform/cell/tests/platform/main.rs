@@ -1,6 +1,8 @@
 //! The platform with real cells: vamosd's library starts vamos-cell behind every wall, process guests attach.
 //! Run as root, because that is who starts cells.
 
+mod daemon;
+mod death_of_vamosd;
 mod front_ends;
 mod isolation;
 mod keeper;

@@ -1,9 +1,11 @@
-//! `vamosctl drain`, `discard`, `shutdown` and `doctor`.
+//! `vamosctl drain`, `discard`, `upgrade`, `shutdown` and `doctor`.
 
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 use vamos_proto::control::host_client::HostClient;
-use vamos_proto::control::{DiscardRequest, DoctorRequest, DrainRequest, ShutdownRequest, Verdict};
+use vamos_proto::control::{
+    DiscardRequest, DoctorRequest, DrainRequest, ShutdownRequest, UpgradeRequest, Verdict,
+};
 
 use crate::failure::Failure;
 use crate::output::{self, print};
@@ -27,6 +29,13 @@ pub async fn drain(
 pub async fn discard(channel: Channel, vm: String, json: bool) -> Result<(), Failure> {
     HostClient::new(channel).discard(DiscardRequest { name: vm.clone() }).await?;
     print(json, &json!({"discarded": vm}), &format!("{vm}: host-side state discarded\n"));
+    Ok(())
+}
+
+/// Has vamosd followed by its new program.
+pub async fn upgrade(channel: Channel, json: bool) -> Result<(), Failure> {
+    HostClient::new(channel).upgrade(UpgradeRequest {}).await?;
+    print(json, &json!({"upgrade": true}), "vamosd is upgrading; its log tells when each cell is replaced\n");
     Ok(())
 }
 

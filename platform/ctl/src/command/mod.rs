@@ -18,6 +18,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Binding(verb) => binding::run(channel, verb, cli.json).await,
         Command::Drain { vm, deadline } => host::drain(channel, vm, deadline, cli.json).await,
         Command::Discard { vm } => host::discard(channel, vm, cli.json).await,
+        Command::Upgrade => host::upgrade(channel, cli.json).await,
         Command::Shutdown => host::shutdown(channel, cli.json).await,
         Command::Doctor => host::doctor(channel, cli.json).await,
         // Needs no vamosd; main has answered it already.

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net;
+use std::sync::Arc;
 
 use prost::Message;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 use vamos_proto::cell::{
     CellMessageError, FromCell, LENGTH_BYTES, ToCell, body_length, encode, from_cell, to_cell,
 };
@@ -30,10 +32,35 @@ pub enum ChannelError {
     Descriptors,
 }
 
+/// What can be sent with, by several tasks.
+#[derive(Debug, Clone)]
+pub struct CellSender {
+    socket: Arc<UnixStream>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl CellSender {
+    /// Sends one message, `fds` with its first byte.
+    ///
+    /// # Errors
+    /// [`ChannelError`]; the cell is as good as gone.
+    pub async fn send(&self, message: to_cell::Message, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+        let wire = encode(&ToCell { message: Some(message) })?;
+        let _turn = self.turn.lock().await;
+        let (mut sent, mut fds) = (0, fds);
+        while sent < wire.len() {
+            let piece = || passing::send(&self.socket, &wire[sent..], fds);
+            sent += self.socket.async_io(Interest::WRITABLE, piece).await?;
+            fds = &[];
+        }
+        Ok(())
+    }
+}
+
 /// The channel. Its end is the end of the cell: nothing else holds the other side.
 #[derive(Debug)]
 pub struct CellChannel {
-    socket: UnixStream,
+    sender: CellSender,
     input: Vec<u8>,
     fds: VecDeque<OwnedFd>,
 }
@@ -45,7 +72,9 @@ impl CellChannel {
     /// If it cannot be registered with the runtime.
     pub fn new(socket: net::UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixStream::from_std(socket)?, input: Vec::new(), fds: VecDeque::new() })
+        let socket = Arc::new(UnixStream::from_std(socket)?);
+        let sender = CellSender { socket, turn: Arc::default() };
+        Ok(Self { sender, input: Vec::new(), fds: VecDeque::new() })
     }
 
     /// Sends one message, `fds` with its first byte.
@@ -53,14 +82,12 @@ impl CellChannel {
     /// # Errors
     /// [`ChannelError`]; the cell is as good as gone.
     pub async fn send(&self, message: to_cell::Message, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
-        let wire = encode(&ToCell { message: Some(message) })?;
-        let (mut sent, mut fds) = (0, fds);
-        while sent < wire.len() {
-            let piece = || passing::send(&self.socket, &wire[sent..], fds);
-            sent += self.socket.async_io(Interest::WRITABLE, piece).await?;
-            fds = &[];
-        }
-        Ok(())
+        self.sender.send(message, fds).await
+    }
+
+    /// A sender of its own.
+    pub fn sender(&self) -> CellSender {
+        self.sender.clone()
     }
 
     /// The next message, `None` when the cell has ended. May be dropped while it waits: nothing is lost.
@@ -73,7 +100,7 @@ impl CellChannel {
                 return Ok(Some(message));
             }
             let (mut piece, mut fds) = ([0; 4096], Vec::new());
-            let (socket, piece_ref) = (&self.socket, &mut piece);
+            let (socket, piece_ref) = (&self.sender.socket, &mut piece);
             let count =
                 socket.async_io(Interest::READABLE, || passing::receive(socket, piece_ref, &mut fds)).await?;
             if count == 0 {

@@ -3,13 +3,15 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::net::unix::pipe;
 use tokio::task::spawn_blocking;
@@ -40,6 +42,8 @@ pub struct Recipe {
     pub limits: Limits,
     /// What the cell is told. Bindings are filled in at each start.
     pub start: Start,
+    /// Where the next vamosd finds the cell.
+    pub rendezvous: PathBuf,
 }
 
 /// Why a cell did not start.
@@ -65,6 +69,15 @@ pub enum StartError {
     /// Its control group cannot be made.
     #[error("control group of the cell: {0}")]
     Cgroup(#[source] io::Error),
+    /// The socket for the next vamosd cannot be made.
+    #[error("prepare {} for the next vamosd: {source}", .path.display())]
+    Rendezvous {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The cell said why it cannot serve.
     #[error("{0}")]
     Refused(String),
@@ -95,22 +108,22 @@ pub struct Cell {
     pub pid: u32,
     /// What its sandbox is made of.
     pub layers: Vec<Layer>,
-    process: Process,
+    pub(super) process: Process,
 }
 
 /// The cell's process and its control group; killed, reaped and removed when dropped.
 #[derive(Debug)]
-struct Process {
-    pidfd: Option<OwnedFd>,
-    cgroup: Option<Cgroup>,
+pub(super) struct Process {
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) cgroup: Option<Cgroup>,
 }
 
 impl Recipe {
-    /// Starts the cell and waits until it serves.
+    /// Starts the cell and waits until it serves. It keeps a duplicate of `listener`, where front-ends connect.
     ///
     /// # Errors
     /// [`StartError`]; nothing of the attempt is left.
-    pub async fn start(&self) -> Result<Cell, StartError> {
+    pub async fn start(&self, listener: BorrowedFd<'_>) -> Result<Cell, StartError> {
         prepare_volume(&self.volume, self.start.uid)?;
         let cgroup = self.make_cgroup().map_err(StartError::Cgroup)?;
         let mut process = Process { pidfd: None, cgroup };
@@ -120,9 +133,10 @@ impl Recipe {
         if let Some(group) = &process.cgroup {
             group.add(first.id()).map_err(StartError::Cgroup)?;
         }
+        let given = self.given(listener, &log)?;
         tokio::spawn(logs::relay(self.vm.clone(), log));
         let mut channel = CellChannel::new(ours).map_err(ChannelError::Io)?;
-        let result = timeout(CELL_START_MAX, self.introduce(&mut channel, &mut process)).await;
+        let result = timeout(CELL_START_MAX, self.introduce(given, &mut channel, &mut process)).await;
         // The first process only forks: by now it has ended, or ends with the channel.
         let introduced = result.unwrap_or(Err(StartError::Slow));
         reap_first(first, introduced.is_err());
@@ -133,7 +147,19 @@ impl Recipe {
         Ok(Cell { channel, pid, layers, process })
     }
 
-    fn make_cgroup(&self) -> io::Result<Option<Cgroup>> {
+    /// What the cell keeps for the next vamosd, and where it waits for it.
+    fn given(&self, listener: BorrowedFd<'_>, log: &pipe::Receiver) -> Result<[OwnedFd; 3], StartError> {
+        let failed = |source| StartError::Rendezvous { path: self.rendezvous.clone(), source };
+        // The one of the last cell: nobody listens there any more.
+        let _ = fs::remove_file(&self.rendezvous);
+        let rendezvous = UnixListener::bind(&self.rendezvous).map_err(failed)?;
+        fs::set_permissions(&self.rendezvous, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = listener.try_clone_to_owned().map_err(failed)?;
+        let log = log.as_fd().try_clone_to_owned().map_err(failed)?;
+        Ok([rendezvous.into(), listener, log])
+    }
+
+    pub(super) fn make_cgroup(&self) -> io::Result<Option<Cgroup>> {
         let Some((hierarchy, parent)) = &self.cgroup else { return Ok(None) };
         hierarchy.group(parent, self.vm.as_str(), &self.cgroup_limits).map(Some)
     }
@@ -154,10 +180,13 @@ impl Recipe {
 
     async fn introduce(
         &self,
+        given: [OwnedFd; 3],
         channel: &mut CellChannel,
         process: &mut Process,
     ) -> Result<(u32, Vec<Layer>), StartError> {
-        channel.send(to_cell::Message::Start(self.start.clone()), &[]).await?;
+        let fds = given.each_ref().map(AsFd::as_fd);
+        channel.send(to_cell::Message::Start(self.start.clone()), &fds).await?;
+        drop(given);
         let mut pid = 0;
         loop {
             match channel.receive().await?.ok_or_else(|| StartError::Ended(String::new()))? {
@@ -177,6 +206,12 @@ impl Cell {
     /// Ends the process at once.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Ends the process and waits for it; says how it ended.
+    pub async fn end(self) -> String {
+        self.kill();
+        self.reap().await
     }
 
     /// Waits for the process, which has closed its channel, and says how it ended.
@@ -219,7 +254,10 @@ impl Drop for Process {
 fn reap(pidfd: Option<OwnedFd>, cgroup: Option<Cgroup>) -> String {
     let mut how = "ended before it was known".to_string();
     if let Some(pidfd) = &pidfd {
-        how = match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(pidfd)), WaitIdOptions::EXITED) {
+        // Somebody else reaps one that an earlier vamosd started; its end can be waited for all the same.
+        let mut end = [PollFd::new(pidfd, PollFlags::IN)];
+        while poll(&mut end, None).is_err_and(|error| error == Errno::INTR) {}
+        how = match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => format!("exit code {code}"),
                 (_, Some(signal)) if signal == Signal::SYS.as_raw() => {
@@ -229,6 +267,7 @@ fn reap(pidfd: Option<OwnedFd>, cgroup: Option<Cgroup>) -> String {
                 _ => "unknown status".into(),
             },
             Ok(None) => "no status".into(),
+            Err(Errno::CHILD) => "it was started by an earlier vamosd, how is not known".into(),
             Err(error) => format!("not known: {error}"),
         };
     }

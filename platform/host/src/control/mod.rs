@@ -10,7 +10,9 @@ mod status;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use vamos_proto::control::bindings_server::BindingsServer;
 use vamos_proto::control::host_server::HostServer;
 use vamos_proto::control::services_server::ServicesServer;
 use vamos_proto::control::vms_server::VmsServer;
+use vamos_sandbox::inherited::Inherited;
 
 use crate::config::{Control, Tcp};
 use crate::limits::{CONTROL_DEADLINE_MAX, CONTROL_MESSAGE_BYTES_MAX, CONTROL_STREAMS_MAX};
@@ -55,6 +58,10 @@ pub enum ControlError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// Names of the listeners that pass from program to program.
+const UNIX: &str = "control";
+const TCP: &str = "control-tcp";
+
 /// A control plane that is bound and not yet served.
 pub struct ControlPlane {
     unix: UnixListener,
@@ -72,20 +79,45 @@ impl ControlPlane {
         control: &Control,
         socket: &Path,
         platform: Arc<Platform>,
+        mut inherited: Inherited,
     ) -> Result<Self, ControlError> {
         let mut allowed = control.allowed_uids.clone();
         allowed.extend([0, rustix::process::geteuid().as_raw()]);
         let tcp = match &control.tcp {
-            Some(tcp) => Some(bind_tcp(tcp).await?),
+            Some(tcp) => Some(bind_tcp(tcp, inherited.remove(TCP)).await?),
             None => None,
         };
         let place = socket.display().to_string();
         let failed = |action| move |source| ControlError::Io { action, place, source };
-        let unix = UnixListener::bind(socket).map_err(failed("bind"))?;
+        let unix = match inherited.remove(UNIX) {
+            Some(fd) => {
+                let listener = net::UnixListener::from(fd);
+                listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener))
+            }
+            None => {
+                // Of a predecessor that was killed; the lock says that it is dead.
+                let _ = fs::remove_file(socket);
+                UnixListener::bind(socket)
+            }
+        };
+        let unix = unix.map_err(failed("bind"))?;
         let place = socket.display().to_string();
         let failed = |action| move |source| ControlError::Io { action, place, source };
         fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(failed("protect"))?;
         Ok(Self { unix, tcp, allowed, routes: routes(platform).await? })
+    }
+
+    /// Duplicates of the listeners, for a program that follows this one.
+    ///
+    /// # Errors
+    /// As `fcntl(2)`.
+    pub fn listeners(&self) -> io::Result<Inherited> {
+        let mut listeners = Inherited::default();
+        listeners.insert(UNIX, self.unix.as_fd().try_clone_to_owned()?);
+        if let Some((tcp, _)) = &self.tcp {
+            listeners.insert(TCP, tcp.as_fd().try_clone_to_owned()?);
+        }
+        Ok(listeners)
     }
 
     /// Serves until `ending` is cancelled and the open requests are answered.
@@ -156,7 +188,10 @@ fn check_peer(allowed: &BTreeSet<u32>, request: Request<()>) -> Result<Request<(
     }
 }
 
-async fn bind_tcp(tcp: &Tcp) -> Result<(TcpListener, ServerTlsConfig), ControlError> {
+async fn bind_tcp(
+    tcp: &Tcp,
+    inherited: Option<OwnedFd>,
+) -> Result<(TcpListener, ServerTlsConfig), ControlError> {
     let read = |path: &PathBuf| {
         fs::read(path).map_err(|source| ControlError::Io {
             action: "read",
@@ -167,7 +202,14 @@ async fn bind_tcp(tcp: &Tcp) -> Result<(TcpListener, ServerTlsConfig), ControlEr
     let identity = Identity::from_pem(read(&tcp.certificate)?, read(&tcp.key)?);
     let authority = Certificate::from_pem(read(&tcp.client_authority)?);
     let tls = ServerTlsConfig::new().identity(identity).client_ca_root(authority).client_auth_optional(false);
-    let listener = TcpListener::bind(tcp.listen).await.map_err(|source| ControlError::Io {
+    let listener = match inherited {
+        Some(fd) => {
+            let listener = std::net::TcpListener::from(fd);
+            listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener))
+        }
+        None => TcpListener::bind(tcp.listen).await,
+    };
+    let listener = listener.map_err(|source| ControlError::Io {
         action: "bind",
         place: tcp.listen.to_string(),
         source,

@@ -3,6 +3,7 @@
 //!
 //! Touches no guest memory: the descriptors of memory and of the data path pass through.
 
+pub mod custody;
 pub mod message;
 pub mod record;
 pub mod relay;

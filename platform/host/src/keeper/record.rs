@@ -1,7 +1,10 @@
 //! What a VM's front-end has told its device so far: the state, not a log, so that it stays small however
 //! often a guest resets its driver, and a successor of the cell can be told the same.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use vamos_proto::cell::IN_HAND;
 
 use super::message::{F_PROTOCOL_FEATURES, Header, Parsed, Refusal, Region, Request};
 use crate::limits::QUEUES_MAX;
@@ -18,23 +21,48 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// Header and body as they travel.
+    pub fn wire(&self) -> Vec<u8> {
+        [&self.header.encode(), self.body.as_slice()].concat()
+    }
+
     /// The descriptors, to be sent.
     pub fn borrowed(&self) -> Vec<BorrowedFd<'_>> {
         self.fds.iter().map(AsFd::as_fd).collect()
     }
 }
 
-/// One queue's last settings.
-#[derive(Debug, Default)]
-struct Vring {
-    num: Option<Recorded>,
-    base: Option<Recorded>,
-    addr: Option<Recorded>,
-    call: Option<Recorded>,
-    err: Option<Recorded>,
-    kick: Option<Recorded>,
-    enable: Option<Recorded>,
-    enabled: bool,
+/// Places of a record, in the order in which a successor of the cell is told. 0 is
+/// [`vamos_proto::cell::IN_HAND`].
+const OWNER: u32 = 1;
+const PROTOCOL_FEATURES: u32 = 2;
+const FEATURES: u32 = 3;
+const BACKEND: u32 = 4;
+const MEMORY: u32 = 5;
+const QUEUES: u32 = 8;
+const STATUS: u32 = QUEUES + QUEUE_SLOTS * QUEUES_MAX as u32;
+
+/// Places of one queue.
+const QUEUE_SLOTS: u32 = 8;
+const NUM: u32 = 0;
+const BASE: u32 = 1;
+const ADDR: u32 = 2;
+const CALL: u32 = 3;
+const ERR: u32 = 4;
+const KICK: u32 = 5;
+const ENABLE: u32 = 6;
+
+const fn of_queue(queue: usize, slot: u32) -> u32 {
+    QUEUES + QUEUE_SLOTS * queue as u32 + slot
+}
+
+/// What a message changed in a record.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Where it is kept; 0 if it need not be.
+    pub slot: u32,
+    /// The places it made void.
+    pub forget: Vec<u32>,
 }
 
 /// The state of one front-end's device.
@@ -43,13 +71,8 @@ pub struct Record {
     features: u64,
     /// Protocol features negotiated; decides whether refusals are answered.
     pub protocol_features: u64,
-    owner: Option<Recorded>,
-    set_protocol_features: Option<Recorded>,
-    set_features: Option<Recorded>,
-    memory: Option<Recorded>,
-    backend: Option<Recorded>,
-    status: Option<Recorded>,
-    vrings: [Vring; QUEUES_MAX],
+    enabled: [bool; QUEUES_MAX],
+    messages: BTreeMap<u32, Recorded>,
 }
 
 impl Record {
@@ -68,54 +91,64 @@ impl Record {
     /// A queue runs from its kick descriptor to GET_VRING_BASE, while it is enabled; without
     /// VHOST_USER_F_PROTOCOL_FEATURES there is no enabling and it always is (vhost-user, "Ring states").
     fn running(&self, queue: usize) -> bool {
-        let vring = &self.vrings[queue];
-        vring.kick.is_some() && (vring.enabled || self.features & F_PROTOCOL_FEATURES == 0)
+        self.messages.contains_key(&of_queue(queue, KICK))
+            && (self.enabled[queue] || self.features & F_PROTOCOL_FEATURES == 0)
     }
 
     /// Remembers a message that was passed on, in the place of its predecessor.
-    pub fn note(&mut self, parsed: &Parsed, message: Recorded) {
+    pub fn note(&mut self, parsed: &Parsed, message: Recorded) -> Noted {
+        let noted = self.place(parsed);
+        for slot in &noted.forget {
+            self.messages.remove(slot);
+        }
+        if noted.slot != IN_HAND {
+            self.messages.insert(noted.slot, message);
+        }
+        noted
+    }
+
+    fn place(&mut self, parsed: &Parsed) -> Noted {
+        let at = |slot| Noted { slot, forget: Vec::new() };
         match parsed.request {
-            Request::Ask | Request::AskProtocolFeatures | Request::SetConfig => {}
-            Request::SetOwner => self.owner = Some(message),
-            Request::Reset => self.vrings = Default::default(),
+            Request::Ask | Request::AskProtocolFeatures | Request::SetConfig => Noted::default(),
+            Request::SetOwner => at(OWNER),
+            Request::Reset => {
+                self.enabled = Default::default();
+                Noted { slot: IN_HAND, forget: (QUEUES..STATUS).collect() }
+            }
             Request::SetFeatures(features) => {
                 self.features = features;
-                self.set_features = Some(message);
+                at(FEATURES)
             }
             Request::SetProtocolFeatures(features) => {
                 self.protocol_features = features;
-                self.set_protocol_features = Some(message);
+                at(PROTOCOL_FEATURES)
             }
-            Request::SetMemTable(_) => self.memory = Some(message),
-            Request::SetVringNum { queue, .. } => self.vrings[queue].num = Some(message),
-            Request::SetVringAddr { queue } => self.vrings[queue].addr = Some(message),
-            Request::SetVringBase { queue } => self.vrings[queue].base = Some(message),
+            Request::SetMemTable(_) => at(MEMORY),
+            Request::SetVringNum { queue, .. } => at(of_queue(queue, NUM)),
+            Request::SetVringAddr { queue } => at(of_queue(queue, ADDR)),
+            Request::SetVringBase { queue } => at(of_queue(queue, BASE)),
+            // Stopped: the front-end starts the queue anew, with new descriptors.
             Request::GetVringBase { queue } => {
-                // Stopped: the front-end starts the queue anew, with new descriptors.
-                self.vrings[queue].kick = None;
-                self.vrings[queue].base = None;
+                Noted { slot: IN_HAND, forget: vec![of_queue(queue, KICK), of_queue(queue, BASE)] }
             }
-            Request::SetVringKick { queue } => self.vrings[queue].kick = Some(message),
-            Request::SetVringCall { queue } => self.vrings[queue].call = Some(message),
-            Request::SetVringErr { queue } => self.vrings[queue].err = Some(message),
+            Request::SetVringKick { queue } => at(of_queue(queue, KICK)),
+            Request::SetVringCall { queue } => at(of_queue(queue, CALL)),
+            Request::SetVringErr { queue } => at(of_queue(queue, ERR)),
             Request::SetVringEnable { queue, on } => {
-                self.vrings[queue].enabled = on;
-                self.vrings[queue].enable = Some(message);
+                self.enabled[queue] = on;
+                at(of_queue(queue, ENABLE))
             }
-            Request::SetBackendReqFd => self.backend = Some(message),
-            Request::SetStatus => self.status = Some(message),
+            Request::SetBackendReqFd => at(BACKEND),
+            Request::SetStatus => at(STATUS),
         }
     }
 
-    /// The messages that bring a successor of the cell to this state, in an order the protocol allows. The
-    /// ring bases are the ones the front-end gave: a successor takes the real ones from the used rings.
-    pub fn replay(&self) -> impl Iterator<Item = &Recorded> {
-        let device =
-            [&self.owner, &self.set_protocol_features, &self.set_features, &self.backend, &self.memory];
-        let queues = self.vrings.iter().flat_map(|vring| {
-            [&vring.num, &vring.base, &vring.addr, &vring.call, &vring.err, &vring.kick, &vring.enable]
-        });
-        device.into_iter().chain(queues).chain([&self.status]).flatten()
+    /// The messages, with their places, that bring a successor of the cell to this state, in an order the
+    /// protocol allows. The ring bases are the ones the front-end gave: a successor takes the real ones from the
+    /// used rings.
+    pub fn replay(&self) -> impl Iterator<Item = (u32, &Recorded)> {
+        self.messages.iter().map(|(slot, message)| (*slot, message))
     }
 }
 

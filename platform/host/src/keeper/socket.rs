@@ -1,7 +1,7 @@
 //! A vhost-user socket with its messages and descriptors, for tokio.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net;
 use std::time::Duration;
 
@@ -49,6 +49,12 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct MessageSocket(UnixStream);
 
+impl AsFd for MessageSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl MessageSocket {
     /// A socket that was just accepted.
     pub fn accepted(socket: UnixStream) -> Self {
@@ -71,32 +77,36 @@ impl MessageSocket {
         poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
-    /// The next message; `None` when the peer hung up between two. There is no limit on waiting for its
-    /// first byte, and one on the rest.
+    /// The next message, which stays in the socket until it is [taken](Self::take), with duplicates of its
+    /// descriptors; `None` when the peer hung up between two. There is no limit on waiting for its first byte,
+    /// and one on the rest. Nothing is lost when the future is dropped.
     ///
     /// # Errors
     /// [`SocketError`]: the connection is lost.
-    pub async fn read(&self) -> Result<Option<Message>, SocketError> {
-        let (mut wire, mut fds) = ([0; HEADER_BYTES], Vec::new());
-        let first = self.receive(&mut wire, &mut fds).await?;
+    pub async fn peek(&self) -> Result<Option<Message>, SocketError> {
+        let mut wire = [0; HEADER_BYTES];
+        passing::look_from(&self.0, 0)?;
+        let first = self.look(&mut wire, &mut Vec::new()).await?;
         if first == 0 {
             return Ok(None);
         }
-        let rest = async {
-            self.fill(&mut wire[first..], &mut fds).await?;
+        let whole = async {
+            self.look_whole(&mut wire[first..], &mut Vec::new()).await?;
             let header = Header::decode(&wire);
-            let mut body = vec![0; header.body_length()?];
-            self.fill(&mut body, &mut fds).await?;
-            Ok::<_, SocketError>((header, body))
+            // From its first byte again: each look at a byte duplicates the descriptors that came with it.
+            let (mut message, mut fds) = (vec![0; HEADER_BYTES + header.body_length()?], Vec::new());
+            passing::look_from(&self.0, 0)?;
+            self.look_whole(&mut message, &mut fds).await?;
+            let body = message.split_off(HEADER_BYTES);
+            Ok::<_, SocketError>(Message { header, body, fds })
         };
-        let (header, body) =
-            timeout(VHOST_USER_MESSAGE_MAX, rest).await.map_err(|_| SocketError::Unfinished)??;
-        Ok(Some(Message { header, body, fds }))
+        let message = timeout(VHOST_USER_MESSAGE_MAX, whole).await.map_err(|_| SocketError::Unfinished)??;
+        Ok(Some(message))
     }
 
-    async fn fill(&self, mut buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<(), SocketError> {
+    async fn look_whole(&self, mut buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<(), SocketError> {
         while !buffer.is_empty() {
-            match self.receive(buffer, fds).await? {
+            match self.look(buffer, fds).await? {
                 0 => return Err(SocketError::Truncated),
                 count => buffer = &mut buffer[count..],
             }
@@ -104,8 +114,51 @@ impl MessageSocket {
         Ok(())
     }
 
-    async fn receive(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-        self.0.async_io(Interest::READABLE, || passing::receive(&self.0, buffer, fds)).await
+    async fn look(&self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        self.0.async_io(Interest::READABLE, || passing::peek(&self.0, buffer, fds)).await
+    }
+
+    /// Takes what was looked at last out of the socket: the message that was just peeked, or the rest of one
+    /// of which a predecessor of this process has taken a part.
+    ///
+    /// # Errors
+    /// [`SocketError`]: the connection is lost.
+    pub fn take(&self) -> Result<(), SocketError> {
+        let mut left = passing::looked_at(&self.0)?;
+        let mut waste = vec![0; left];
+        while left > 0 {
+            match passing::receive(&self.0, &mut waste[..left], &mut Vec::new())? {
+                0 => return Err(SocketError::Truncated),
+                count => left -= count,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything that has arrived.
+    ///
+    /// # Errors
+    /// [`SocketError`]: the connection is lost.
+    pub fn drain(&self) -> Result<(), SocketError> {
+        let mut waste = [0; 4096];
+        while self.has_arrived()? && passing::receive(&self.0, &mut waste, &mut Vec::new())? > 0 {}
+        Ok(())
+    }
+
+    /// Whether there is something to take.
+    ///
+    /// # Errors
+    /// As `ioctl(2)`.
+    pub fn has_arrived(&self) -> io::Result<bool> {
+        Ok(rustix::io::ioctl_fionread(&self.0)? > 0)
+    }
+
+    /// Whether the peer has not read all that was written.
+    ///
+    /// # Errors
+    /// As `ioctl(2)`.
+    pub fn has_unread(&self) -> io::Result<bool> {
+        passing::has_unread(&self.0)
     }
 
     /// Sends a whole message, the descriptors with its first byte.

@@ -13,8 +13,10 @@ use tracing::{info, warn};
 use vamos_proto::cell::{Attach, ROSTER_BYTES, to_cell};
 use vamos_proto::id::VmId;
 
+use crate::cell::adopt::Held;
 use crate::cell::channel::ChannelError;
 use crate::cell::spawn::Cell;
+use crate::keeper::custody::Custody;
 use crate::keeper::relay::{Relay, RelayError};
 use crate::keeper::socket::MessageSocket;
 use crate::limits::SECOND_FRONT_END_GRACE;
@@ -71,12 +73,18 @@ impl Attachment {
             return Ok(());
         }
         let (ours, theirs) = net::UnixStream::pair()?;
-        let relay = Relay::new(MessageSocket::accepted(front_end), MessageSocket::new(ours)?);
-        let roster = roster()?;
-        self.hand_over(theirs, &roster, false, cell).await?;
+        let custody = Custody::of(cell.channel.sender());
+        let relay =
+            Relay::new(MessageSocket::accepted(front_end), MessageSocket::new(ours)?).kept_by(custody);
+        let kept = Kept { relay, roster: roster()? };
+        if let Err(error) = self.hand_over(theirs, kept.relay.cell(), &kept, false, cell).await {
+            // The cell has just died: the next one gets the front-end, which need not know.
+            self.kept = Some(kept);
+            return Err(error);
+        }
         info!(vm = %self.vm, attachment = self.count, "front-end attached");
         let (vm, attachment) = (self.vm.clone(), self.count);
-        self.relays.spawn(async move { run(&vm, attachment, Kept { relay, roster }).await });
+        self.relays.spawn(async move { run(&vm, attachment, kept).await });
         Ok(())
     }
 
@@ -92,8 +100,9 @@ impl Attachment {
         }
         let told = async {
             let (ours, theirs) = net::UnixStream::pair()?;
-            self.hand_over(theirs, &kept.roster, true, cell).await?;
-            Ok::<_, ChannelError>(MessageSocket::new(ours)?)
+            let ours = MessageSocket::new(ours)?;
+            self.hand_over(theirs, &ours, &kept, true, cell).await?;
+            Ok::<_, ChannelError>(ours)
         };
         let socket = match told.await {
             Ok(socket) => socket,
@@ -103,8 +112,9 @@ impl Attachment {
             }
         };
         let (vm, attachment) = (self.vm.clone(), self.count);
+        let custody = Custody::of(cell.channel.sender());
         self.relays.spawn(async move {
-            match kept.relay.succeed(socket).await {
+            match kept.relay.succeed(socket, custody).await {
                 Ok(()) => {
                     info!(%vm, attachment, "the running guest has its device again");
                     run(&vm, attachment, kept).await
@@ -118,13 +128,38 @@ impl Attachment {
     async fn hand_over(
         &mut self,
         socket: net::UnixStream,
-        roster: &OwnedFd,
+        ours: &MessageSocket,
+        kept: &Kept,
         succeeds: bool,
         cell: &Cell,
     ) -> Result<(), ChannelError> {
         self.count += 1;
         let attach = to_cell::Message::Attach(Attach { attachment: self.count, succeeds });
-        cell.channel.send(attach, &[socket.as_fd(), roster.as_fd()]).await
+        let fds = [socket.as_fd(), kept.roster.as_fd(), kept.relay.front_end().as_fd(), ours.as_fd()];
+        cell.channel.send(attach, &fds).await
+    }
+
+    /// Goes on with the front-end that a dead vamosd has left behind: with its cell, or, if that one does not
+    /// know all it should, with the next.
+    pub(super) fn adopt(&mut self, held: Held) {
+        let Held { relay, roster, attachment, handled } = held;
+        let (vm, mut kept) = (self.vm.clone(), Kept { relay, roster });
+        self.count = attachment;
+        let Some(handled) = handled else {
+            self.kept = Some(kept);
+            return;
+        };
+        self.relays.spawn(async move {
+            match kept.relay.resume(handled).await {
+                Ok(()) => run(&vm, attachment, kept).await,
+                Err(error) => ended(&vm, attachment, &error, kept),
+            }
+        });
+    }
+
+    /// Whether a front-end waits for another cell.
+    pub(super) fn needs_another_cell(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Waits for the front-end or the cell to go; for ever when there is none.

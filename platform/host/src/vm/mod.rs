@@ -15,6 +15,7 @@ use vamos_proto::cell::{Binding, Counters, Layer};
 use vamos_proto::control::VmState;
 use vamos_proto::id::VmId;
 
+use crate::cell::adopt::Adopted;
 use crate::cell::spawn::Recipe;
 use crate::limits::CELL_REPLY_MAX;
 use supervisor::Supervisor;
@@ -104,10 +105,27 @@ pub struct Vm {
 impl Vm {
     /// Starts serving a VM on `listener`, whose path is `socket`.
     pub fn start(recipe: Recipe, listener: UnixListener, socket: PathBuf) -> Self {
+        Self::run(recipe, listener, socket, |supervisor| supervisor)
+    }
+
+    /// Goes on serving a VM with the cell that an earlier vamosd has left behind.
+    pub fn go_on(recipe: Recipe, adopted: Adopted, socket: PathBuf) -> Self {
+        let Adopted { cell, start, listener, front_end } = adopted;
+        let collect = |supervisor: Supervisor| supervisor.collecting(cell, start, front_end);
+        Self::run(recipe, listener, socket, collect)
+    }
+
+    fn run(
+        recipe: Recipe,
+        listener: UnixListener,
+        socket: PathBuf,
+        begin: impl FnOnce(Supervisor) -> Supervisor,
+    ) -> Self {
         let name = recipe.vm.clone();
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (publish, status) = watch::channel(Status { state: VmState::Starting, ..Status::default() });
-        let task = tokio::spawn(Supervisor::new(recipe, listener, socket, inbox, publish).run());
+        let supervisor = begin(Supervisor::new(recipe, listener, socket, inbox, publish));
+        let task = tokio::spawn(supervisor.run());
         Self { name, commands, status, task: Mutex::new(Some(task)) }
     }
 
@@ -123,6 +141,13 @@ impl Vm {
             Ok(status) => status.clone(),
             Err(_) => self.status(),
         }
+    }
+
+    /// Waits until there is a cell, or cannot be one.
+    pub(crate) async fn steady(&self) {
+        let steady = |status: &Status| !matches!(status.state, VmState::Starting | VmState::BackingOff);
+        // An error: its supervisor has ended, and with it all that could change.
+        let _ = self.status.clone().wait_for(steady).await;
     }
 
     /// Adds or changes a binding, now and for every later cell.

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,13 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use vamos_proto::cell::{Bind, Counters, Drain, StatsRequest, Unbind, from_cell, to_cell};
+use vamos_proto::cell::{Bind, Counters, Drain, Release, Start, StatsRequest, Unbind, from_cell, to_cell};
 use vamos_proto::control::VmState;
 
 use super::attachment::{Attachment, Detached};
 use super::backoff::Backoff;
 use super::{Command, Reply, Status, VmError};
+use crate::cell::adopt::Held;
 use crate::cell::channel::ChannelError;
 use crate::cell::spawn::{Cell, Recipe, StartError};
 use crate::limits::{ACCEPT_PAUSE, CELL_BACKOFF_MAX};
@@ -38,6 +40,8 @@ pub(super) struct Supervisor {
     inbox: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     attachment: Attachment,
+    /// The cell of an earlier vamosd, until it is served with.
+    adopted: Option<(Cell, Start)>,
     pending: HashMap<u64, Pending>,
     requests: u64,
 }
@@ -67,13 +71,28 @@ impl Supervisor {
         status: watch::Sender<Status>,
     ) -> Self {
         let attachment = Attachment::new(recipe.vm.clone());
-        Self { recipe, listener, socket, inbox, status, attachment, pending: HashMap::new(), requests: 0 }
+        let (adopted, pending) = (None, HashMap::new());
+        Self { recipe, listener, socket, inbox, status, attachment, adopted, pending, requests: 0 }
+    }
+
+    /// Begins with the cell that an earlier vamosd has left behind, and its front-end.
+    #[must_use]
+    pub(super) fn collecting(mut self, cell: Cell, start: Start, front_end: Option<Held>) -> Self {
+        if let Some(held) = front_end {
+            self.attachment.adopt(held);
+        }
+        self.adopted = Some((cell, start));
+        self
     }
 
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         let reply = loop {
-            let pause = match self.recipe.start().await {
+            let cell = match self.collected().await {
+                Some(cell) => Ok(cell),
+                None => self.recipe.start(self.listener.as_fd()).await,
+            };
+            let pause = match cell {
                 Ok(cell) => match self.serve(cell, &mut backoff).await {
                     Next::Pause(pause) => pause,
                     Next::Stop(reply) => break Some(reply),
@@ -92,6 +111,30 @@ impl Supervisor {
         if let Some(reply) = reply {
             let _ = reply.send(Ok(()));
         }
+    }
+
+    /// The cell of an earlier vamosd, told what has changed meanwhile. One that was started otherwise than it
+    /// would be now is ended.
+    async fn collected(&mut self) -> Option<Cell> {
+        let (cell, mut had) = self.adopted.take()?;
+        let (wanted, bound) = (&self.recipe.start.bindings, std::mem::take(&mut had.bindings));
+        let changed = had != Start { bindings: Vec::new(), ..self.recipe.start.clone() };
+        if changed || self.attachment.needs_another_cell() {
+            let how = cell.end().await;
+            info!(vm = %self.recipe.vm, how, "the cell of an earlier vamosd is of no use any more");
+            self.attachment.cell_ended().await;
+            return None;
+        }
+        let gone = bound.iter().filter(|old| wanted.iter().all(|new| new.name != old.name));
+        let gone = gone
+            .map(|old| to_cell::Message::Unbind(Unbind { request: 0, name: old.name.clone(), purge: false }));
+        let new = wanted.iter().filter(|new| !bound.contains(new));
+        let new = new.map(|new| to_cell::Message::Bind(Bind { request: 0, binding: Some(new.clone()) }));
+        for change in gone.chain(new).collect::<Vec<_>>() {
+            // One that cannot be told has ended, which is noticed next.
+            let _ = cell.channel.send(change, &[]).await;
+        }
+        Some(cell)
     }
 
     fn not_started(&mut self, error: &StartError, backoff: &mut Backoff) -> Duration {
@@ -124,7 +167,7 @@ impl Supervisor {
         self.publish(VmState::Ready, String::new());
         let end = match self.attachment.succeed(&cell).await {
             Ok(succeeds) => {
-                if succeeds {
+                if succeeds || self.attachment.is_attached() {
                     self.publish(VmState::Attached, String::new());
                 }
                 self.until_the_end(&mut cell).await
@@ -171,7 +214,13 @@ impl Supervisor {
                     Err(error) => pause_accepting(&self.recipe.vm, &error).await,
                 },
                 detached = self.attachment.detached() => match detached {
-                    Detached::FrontEnd => self.publish(VmState::Ready, String::new()),
+                    Detached::FrontEnd => {
+                        self.publish(VmState::Ready, String::new());
+                        // It keeps the connection open otherwise.
+                        if cell.channel.send(to_cell::Message::Release(Release {}), &[]).await.is_err() {
+                            return End::Cell;
+                        }
+                    }
                     Detached::Cell => return End::Cell,
                 },
                 message = cell.channel.receive() => match message {

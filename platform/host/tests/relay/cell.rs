@@ -78,7 +78,7 @@ pub fn message(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
     [&header.encode(), body].concat()
 }
 
-fn arrived(mut socket: &UnixStream) -> Arrived {
+pub fn arrived(mut socket: &UnixStream) -> Arrived {
     let (mut wire, mut fds) = ([0; HEADER_BYTES], Vec::new());
     let first = passing::receive(socket, &mut wire, &mut fds).unwrap();
     socket.read_exact(&mut wire[first..]).unwrap();

@@ -95,6 +95,7 @@ pub const ALLOWED: &[Allowed] = allow! {
     // The device and the control channel.
     SYS_recvmsg: "vhost-user and control messages with their descriptors",
     SYS_sendmsg: "vhost-user and control replies",
+    SYS_accept4: "the next vamosd connects when one has vanished",
     SYS_recvfrom: "std reads a Unix stream with recv",
     SYS_sendto: "std writes a Unix stream with send",
     SYS_shutdown: "ending the device's socket wakes its reader",

@@ -1,21 +1,22 @@
-//! `Host`: drain, discard, shut down, examine.
+//! `Host`: drain, discard, upgrade, shut down, examine.
 
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::info;
 use vamos_proto::control::host_server::Host;
 use vamos_proto::control::{
     DiscardRequest, DiscardResponse, DoctorRequest, DoctorResponse, DrainRequest, DrainResponse,
-    ShutdownRequest, ShutdownResponse,
+    ShutdownRequest, ShutdownResponse, UpgradeRequest, UpgradeResponse,
 };
 use vamos_proto::id::VmId;
 
 use super::super::status::{self, invalid};
 use super::{Api, vm_name};
 use crate::doctor;
-use crate::limits::{DRAIN_DEFAULT, DRAIN_MAX};
+use crate::limits::{DRAIN_DEFAULT, DRAIN_MAX, UPGRADE_DELAY};
 
 #[async_trait]
 impl Host for Api {
@@ -37,6 +38,17 @@ impl Host for Api {
         let name = vm_name(request.into_inner().name)?;
         self.platform.replace_cell(&name, None).await.map_err(status::of)?;
         Ok(Response::new(DiscardResponse {}))
+    }
+
+    async fn upgrade(&self, _: Request<UpgradeRequest>) -> Result<Response<UpgradeResponse>, Status> {
+        info!("an upgrade was asked for over the control plane");
+        let platform = self.platform.clone();
+        tokio::spawn(async move {
+            // The answer goes first.
+            sleep(UPGRADE_DELAY).await;
+            platform.upgrade();
+        });
+        Ok(Response::new(UpgradeResponse {}))
     }
 
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {
