@@ -95,7 +95,7 @@ async fn work(session: Session, client: i64, rounds: i64) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_do_not_notice_that_cells_are_killed() {
     const CLIENTS: i64 = 12;
-    const ROUNDS: i64 = 200;
+    const ROUNDS: i64 = 500;
     let host = Host::with_vms(&["a"]).await;
     let guest = host.attach("a").await;
     let first = guest.session().await;
@@ -115,8 +115,9 @@ async fn clients_do_not_notice_that_cells_are_killed() {
         // As soon as the one before serves, and some time later; but not like a cell that cannot live.
         let pause = if kills % 7 == 6 { 1_100_000 } else { 500 + kills * 7_919 % 40_000 };
         sleep(Duration::from_micros(pause)).await;
-        kill(host.until("a", VmState::Attached).await.status.cell_pid);
-        kills += 1;
+        let cell = host.until("a", VmState::Attached).await.status.cell_pid;
+        // vamosd may not have heard yet that the one before is dead.
+        kills += u64::from(kill_process(Pid::from_raw(cell as i32).unwrap(), Signal::KILL).is_ok());
         assert!(kills < 2_000, "the work does not come to an end");
     }
     let mut repeated = 0;
@@ -124,7 +125,7 @@ async fn clients_do_not_notice_that_cells_are_killed() {
         repeated += timeout(PATIENCE, work).await.expect("no end").unwrap();
     }
     println!("{kills} kills, {repeated} transactions repeated");
-    assert!(kills > 5, "{kills} kills prove nothing");
+    assert!(kills > 3, "{kills} kills prove nothing");
     assert_eq!(number(&first, "SELECT count(*) FROM done").await, CLIENTS * ROUNDS);
     assert_eq!(number(&first, "SELECT n FROM total").await, CLIENTS * ROUNDS / 2);
     host.stop().await;
