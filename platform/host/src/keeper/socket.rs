@@ -97,11 +97,28 @@ impl MessageSocket {
             let (mut message, mut fds) = (vec![0; HEADER_BYTES + header.body_length()?], Vec::new());
             passing::look_from(&self.0, 0)?;
             self.look_whole(&mut message, &mut fds).await?;
+            if !fds.is_empty() && !self.owns_descriptors(message.len())? {
+                fds.clear();
+            }
             let body = message.split_off(HEADER_BYTES);
             Ok::<_, SocketError>(Message { header, body, fds })
         };
         let message = timeout(VHOST_USER_MESSAGE_MAX, whole).await.map_err(|_| SocketError::Unfinished)??;
         Ok(Some(message))
+    }
+
+    /// Whether the descriptors that were seen with the first `bytes` bytes came with those. Who looks is shown
+    /// the descriptors of what comes next when these bytes have none; but a look never goes on to further
+    /// bytes behind some that have descriptors.
+    fn owns_descriptors(&self, bytes: usize) -> io::Result<bool> {
+        if rustix::io::ioctl_fionread(&self.0)? <= bytes as u64 {
+            return Ok(true);
+        }
+        let mut further = vec![0; bytes + 1];
+        passing::look_from(&self.0, 0)?;
+        let count = passing::peek(&self.0, &mut further, &mut Vec::new())?;
+        passing::look_from(&self.0, i32::try_from(bytes).unwrap_or(i32::MAX))?;
+        Ok(count <= bytes)
     }
 
     async fn look_whole(&self, mut buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<(), SocketError> {
