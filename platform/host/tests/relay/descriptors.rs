@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use vamos_host::keeper::socket::MessageSocket;
 use vamos_sandbox::passing;
 
 use crate::cell::{Conversation, SET_OWNER, SET_VRING_KICK, message};
@@ -42,4 +43,25 @@ async fn a12_broken_messages_with_many_descriptors_leak_none() {
     passing::send(&lasting.front_end, &message(SET_OWNER, 0, &[]), &[]).unwrap();
     assert_eq!(lasting.cell_hears().request, SET_OWNER);
     assert_eq!(copies(&name), before);
+}
+
+/// The kernel shows the descriptors of the next message to whoever looks at one without any.
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_of_the_next_message_are_its_own() {
+    let (marker, _writer) = rustix::pipe::pipe().unwrap();
+    let attached = [marker.as_fd()];
+    let (near, far) = UnixStream::pair().unwrap();
+    let own = MessageSocket::new(near).unwrap();
+    let kick = message(SET_VRING_KICK, 0, &0u64.to_ne_bytes());
+    let plain = message(SET_OWNER, 0, &[]);
+    // All of it is there before the first look.
+    for (wire, fds) in [(&plain, &attached[..0]), (&kick, &attached), (&plain, &[]), (&kick, &attached)] {
+        passing::send(&far, wire, fds).unwrap();
+    }
+    for expected in [0, 1, 0, 1] {
+        let found = own.peek().await.unwrap().unwrap();
+        assert_eq!(found.fds.len(), expected);
+        own.take().unwrap();
+    }
+    assert!(!own.has_arrived().unwrap());
 }
