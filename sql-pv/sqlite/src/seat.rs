@@ -335,7 +335,9 @@ impl<'c> Serving<'_, 'c> {
             self.cursors.clear();
         }
         let conn = self.conn;
-        let was_fresh = std::mem::replace(&mut self.is_fresh, matches!(facts.kind, Kind::Begin { .. }));
+        // A BEGIN within a transaction begins nothing.
+        let begins = matches!(facts.kind, Kind::Begin { .. }) && self.conn.db.is_autocommit();
+        let was_fresh = std::mem::replace(&mut self.is_fresh, begins);
         let acting = Acting::begin((self.database, &conn.guard), Mode::Seated, ticket, i64::MAX, *history);
         let Prepared { statement, analysis } = run::prepare(conn, facts, self.database.schema())?;
         if analysis.saw(seen::WRITES) && !analysis.read_only && self.turn.is_none() {
