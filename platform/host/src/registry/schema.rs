@@ -5,12 +5,10 @@ use rusqlite::Connection;
 use super::RegistryError;
 
 /// Marks the file as ours (`PRAGMA application_id`): "VAMO".
-const APPLICATION: i32 = 0x5641_4d4f;
+pub(super) const APPLICATION: i32 = 0x5641_4d4f;
 
-/// Version of the tables below; raised with each change, together with a migration.
-const VERSION: i32 = 2;
-
-const TABLES: &str = "
+/// Version 1.
+pub(super) const TABLES: &str = "
 CREATE TABLE service (
     name TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -25,9 +23,7 @@ CREATE TABLE vm (
 CREATE TABLE identity (
     vm TEXT PRIMARY KEY,
     uid INTEGER NOT NULL UNIQUE,
-    generation INTEGER NOT NULL,
-    -- Seals its sessions, so that another VM's are not taken for its own.
-    secret BLOB NOT NULL
+    generation INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE binding (
     vm TEXT NOT NULL REFERENCES vm (name) ON DELETE CASCADE,
@@ -42,7 +38,13 @@ CREATE TABLE binding (
 ) STRICT;
 ";
 
-/// From version 1.
+/// What leads from each version to the next, the first from 1 to 2. Only ever added to.
+const STEPS: &[&str] = &[SECRETS];
+
+/// Version of the tables after all of [`STEPS`].
+const VERSION: i32 = 1 + STEPS.len() as i32;
+
+/// `secret` seals a VM's sessions, so that another VM's are not taken for its own.
 const SECRETS: &str = "
 CREATE TABLE identity_2 (
     vm TEXT PRIMARY KEY,
@@ -63,19 +65,19 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), RegistryError> 
     let transaction = connection.transaction()?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    match (application, version) {
-        (APPLICATION, VERSION) => return Ok(()),
-        (APPLICATION, 1) => {
-            transaction.execute_batch(SECRETS)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            return Ok(transaction.commit()?);
-        }
+    let found = match (application, version) {
+        (APPLICATION, found @ 1..=VERSION) => found,
         (APPLICATION, newer) => return Err(RegistryError::Version { found: newer, known: VERSION }),
-        (0, 0) => {}
+        (0, 0) => {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            1
+        }
         _ => return Err(RegistryError::NotOurs),
+    };
+    for step in STEPS.iter().skip(found as usize - 1) {
+        transaction.execute_batch(step)?;
     }
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)
 }
