@@ -1,6 +1,7 @@
 //! Serving: does what vamosd says on the control channel. When that ends, vamosd is dead: the cell serves on, and
 //! waits for the next one to connect.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,14 @@ use vamos_proto::cell::{
 use vamos_proto::hello;
 use vamos_proto::id::{GuestCid, VmId, VmIdError};
 use vamos_sandbox::{Outcome, Report, VOLUME};
-use vamos_service::{Service, VmContext};
+use vamos_service::VmContext;
+use vamos_sqlite::{DatabaseFiles, Hold};
 
 use crate::accept::Ports;
 use crate::control::{Control, ControlError};
 use crate::keepsake::Keepsake;
 use crate::limits::{ACCEPT_PAUSE, ORPHAN_LOOK_EVERY, ORPHAN_LOOKS_MAX};
-use crate::sql::{self, Sessions};
+use crate::sql::{self, Opened, Sessions};
 
 /// Why a cell ends early.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,10 @@ struct Cell {
     device: DeviceConfig,
     sessions: Sessions,
     volume: PathBuf,
+    /// The databases' files, by binding.
+    files: BTreeMap<String, DatabaseFiles>,
+    /// They are being copied.
+    held: Vec<Hold>,
     attachment: Option<(u64, JoinHandle<Result<(), vamos_device::DeviceError>>)>,
     /// Messages handled when the attached device began.
     messages_before: u64,
@@ -87,6 +93,8 @@ pub async fn serve(
         device: DeviceConfig { cid: GuestCid(start.cid), polling },
         sessions: Sessions { generation: start.generation, secret },
         volume: volume_path(&report),
+        files: BTreeMap::new(),
+        held: Vec::new(),
         attachment: None,
         messages_before: 0,
         start,
@@ -173,6 +181,9 @@ impl Cell {
                 let messages = self.counters.snapshot().control_messages.wrapping_sub(self.messages_before);
                 from_cell::Message::Stats(Stats { request, counters: Some(self.snapshot()), messages })
             }
+            to_cell::Message::Hold(cell::Hold { request, release }) => {
+                done(request, if release { self.release() } else { self.hold().await })
+            }
             // The first message alone starts, and `run` takes the drain.
             to_cell::Message::Start(_) | to_cell::Message::Drain(_) => return,
         };
@@ -211,10 +222,12 @@ impl Cell {
         };
         // The old engine must let go of its files before the new one opens them.
         self.ports.unbind(&binding.name);
+        self.files.remove(&binding.name);
         self.start.bindings.retain(|other| other.name != binding.name);
         let (volume, sessions, wanted) = (self.volume.clone(), self.sessions, binding.clone());
         let opened = spawn_blocking(move || open(&volume, &wanted, sessions)).await;
-        let service = opened.map_err(|panicked| panicked.to_string())??;
+        let Opened { service, files } = opened.map_err(|panicked| panicked.to_string())??;
+        self.files.insert(binding.name.clone(), files);
         self.start.bindings.push(binding);
         self.ports.bind(announced, service);
         Ok(())
@@ -224,6 +237,7 @@ impl Cell {
         if !self.ports.unbind(name) {
             return Err(format!("{name} is not bound here"));
         }
+        self.files.remove(name);
         self.start.bindings.retain(|binding| binding.name != name);
         if !purge {
             return Ok(());
@@ -231,6 +245,21 @@ impl Cell {
         let (volume, name) = (self.volume.clone(), name.to_owned());
         let purged = spawn_blocking(move || sql::purge(&volume, &name)).await;
         purged.map_err(|panicked| panicked.to_string())?.map_err(|error| chain(&error))
+    }
+
+    /// Keeps the databases' files fit for being copied.
+    async fn hold(&mut self) -> Result<(), String> {
+        self.held.clear();
+        for files in self.files.values().cloned() {
+            let held = spawn_blocking(move || files.hold()).await;
+            self.held.push(held.map_err(|panicked| panicked.to_string())?.map_err(|error| chain(&error))?);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), String> {
+        self.held.clear();
+        Ok(())
     }
 
     /// Takes no new streams, lets the open ones finish for as long as `deadline`, and returns.
@@ -317,7 +346,7 @@ async fn ended(
     (number, error)
 }
 
-fn open(volume: &Path, binding: &cell::Binding, sessions: Sessions) -> Result<Arc<dyn Service>, String> {
+fn open(volume: &Path, binding: &cell::Binding, sessions: Sessions) -> Result<Opened, String> {
     match binding.kind.as_str() {
         "sql" => sql::open(volume, binding, sessions).map_err(|error| chain(&error)),
         other => Err(format!("this cell has no service of kind {other:?}")),

@@ -11,7 +11,7 @@ use vamos_proto::cell::Binding;
 use vamos_service::Service;
 use vamos_service::metered::Metered;
 use vamos_sql_server::{SqlConfig, SqlService};
-use vamos_sqlite::{GiveUp, OpenError, SqliteConfig, SqliteEngine};
+use vamos_sqlite::{DatabaseFiles, GiveUp, OpenError, SqliteConfig, SqliteEngine};
 
 /// What makes sessions this VM's.
 #[derive(Clone, Copy)]
@@ -22,17 +22,26 @@ pub(crate) struct Sessions {
     pub(crate) secret: [u8; 16],
 }
 
+/// A binding that can be served.
+pub(crate) struct Opened {
+    pub(crate) service: Arc<dyn Service>,
+    /// Of its database.
+    pub(crate) files: DatabaseFiles,
+}
+
 /// Opens the binding's database in the volume. Blocks.
 ///
 /// # Errors
 /// The database cannot be opened; says which and why.
-pub(crate) fn open(volume: &Path, binding: &Binding, vm: Sessions) -> Result<Arc<dyn Service>, OpenError> {
+pub(crate) fn open(volume: &Path, binding: &Binding, vm: Sessions) -> Result<Opened, OpenError> {
     let engine = SqliteEngine::open(volume, &binding.name, engine_config(binding))?;
+    let files = engine.files();
     let service = Arc::new(SqlService::new(engine, service_config(binding, vm)));
-    Ok(match binding.quota.unwrap_or_default().bytes_per_second {
+    let service: Arc<dyn Service> = match binding.quota.unwrap_or_default().bytes_per_second {
         0 => service,
         bytes_per_second => Arc::new(Metered::new(service, bytes_per_second)),
-    })
+    };
+    Ok(Opened { service, files })
 }
 
 /// Removes the binding's database for good.

@@ -60,6 +60,7 @@ impl Directories {
         }
         let locks = [lock(state)?, lock(run)?];
         make(&state.join("volumes"))?;
+        make(&state.join("arriving"))?;
         make(&run.join("vms"))?;
         Ok(Self { state: state.into(), run: run.into(), _locks: locks })
     }
@@ -72,6 +73,11 @@ impl Directories {
     /// The durable directory of a VM.
     pub fn volume(&self, vm: &str) -> PathBuf {
         self.state.join("volumes").join(vm)
+    }
+
+    /// Where the directory of a VM that comes from another host is put together.
+    pub fn arriving(&self, vm: &str) -> PathBuf {
+        self.state.join("arriving").join(vm)
     }
 
     /// The control plane's socket.

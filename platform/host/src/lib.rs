@@ -11,6 +11,7 @@ pub mod directories;
 pub mod doctor;
 pub mod keeper;
 pub mod limits;
+pub mod migration;
 pub mod names;
 pub mod platform;
 pub mod registry;

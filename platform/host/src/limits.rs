@@ -91,3 +91,21 @@ pub const DOOR_SETTING_BYTES_MAX: usize = 256;
 
 /// Largest `vamos.toml`, bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// A piece of a volume that is copied to another host, bytes.
+pub const MIGRATION_PIECE_BYTES: usize = 1 << 20;
+
+/// A volume is copied while it is written to until no more than this is left, bytes: a disk takes a few milliseconds.
+pub const MIGRATION_TAIL_BYTES: u64 = 1 << 20;
+
+/// Times that is tried; a guest that writes faster than the copy goes would never let it end.
+pub const MIGRATION_ROUNDS_MAX: usize = 16;
+
+/// Pieces that wait for whoever copies.
+pub const MIGRATION_PIECES_MAX: usize = 4;
+
+/// Largest message of a migration: a piece and what goes with it, bytes.
+pub const MIGRATION_MESSAGE_BYTES_MAX: usize = (1 << 20) + (16 << 10);
+
+/// Longest description of a migration's other side, bytes.
+pub const MIGRATION_PEER_BYTES_MAX: usize = 512;

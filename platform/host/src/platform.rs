@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vamos_proto::cell::{Binding, Counters, Limits, Start};
+use vamos_proto::control::VmState;
 use vamos_proto::id::{GuestCid, VmId};
 use vamos_sandbox::Enforcement;
 use vamos_sandbox::cgroup::{CgroupLimits, Hierarchy};
@@ -27,8 +28,10 @@ use crate::cell::spawn::Recipe;
 use crate::config::Config;
 use crate::directories::Directories;
 use crate::limits::{DRAIN_DEFAULT, UPGRADE_WAIT_MAX};
+use crate::migration::MigrationError;
+use crate::migration::source::Departures;
 use crate::names::{ServiceKind, ServiceName};
-use crate::registry::{BindingRow, Registry, RegistryError, ServiceRow, Terms, VmRow};
+use crate::registry::{BindingRow, Custody, Registry, RegistryError, ServiceRow, Terms, VmRow};
 use crate::vm::{Status, Vm, VmError};
 
 /// Why something could not be done.
@@ -40,6 +43,9 @@ pub enum PlatformError {
     /// The running VM refuses or fails.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// A migration does not go on.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
     /// A directory or socket.
     #[error("{action} {}: {source}", .path.display())]
     File {
@@ -77,6 +83,7 @@ pub struct Platform {
     cgroup: Option<(Hierarchy, String)>,
     registry: Arc<Mutex<Registry>>,
     vms: sync::Mutex<BTreeMap<VmId, Arc<Vm>>>,
+    departures: Departures,
     ending: CancellationToken,
     upgrade: sync::Notify,
     since: Instant,
@@ -115,6 +122,7 @@ impl Platform {
             cgroup,
             registry: Arc::new(Mutex::new(registry)),
             vms: sync::Mutex::default(),
+            departures: Departures::default(),
             ending: CancellationToken::new(),
             upgrade: sync::Notify::new(),
             since: Instant::now(),
@@ -123,6 +131,7 @@ impl Platform {
             platform.registry(|registry| Ok((registry.vms()?, registry.bindings(None)?))).await?;
         let recipes: Vec<_> = rows
             .iter()
+            .filter(|row| matches!(row.custody, Custody::Here(_)))
             .map(|row| {
                 let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
                 platform.recipe(row, own)
@@ -200,7 +209,7 @@ impl Platform {
         self.since
     }
 
-    async fn registry<T: Send + 'static>(
+    pub(crate) async fn registry<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Registry) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, PlatformError> {
@@ -306,7 +315,7 @@ impl Platform {
     fn view(&self, row: VmRow, vms: &BTreeMap<VmId, Arc<Vm>>) -> VmView {
         let name = row.name.as_str();
         VmView {
-            status: vms.get(&row.name).map(|vm| vm.status()).unwrap_or_default(),
+            status: vms.get(&row.name).map_or_else(|| elsewhere(&row.custody), |vm| vm.status()),
             socket: self.config.run_dir.join("vms").join(name).join("vhost.sock"),
             volume: self.directories.volume(name),
             row,
@@ -345,9 +354,79 @@ impl Platform {
         Ok(self.running(name).await?.stats().await?)
     }
 
-    async fn running(&self, name: &VmId) -> Result<Arc<Vm>, PlatformError> {
+    pub(crate) async fn running(&self, name: &VmId) -> Result<Arc<Vm>, PlatformError> {
         let vm = self.vms.lock().await.get(name).cloned();
-        vm.ok_or_else(|| RegistryError::Unknown { kind: "VM", name: name.to_string() }.into())
+        match vm {
+            Some(vm) => Ok(vm),
+            None => Err(self.not_here(&self.row(name).await?)),
+        }
+    }
+
+    /// Why a VM that is registered is not served.
+    pub(crate) fn not_here(&self, vm: &VmRow) -> PlatformError {
+        RegistryError::Elsewhere { vm: vm.name.clone(), now: vm.custody.clone() }.into()
+    }
+
+    /// A VM as registered.
+    pub(crate) async fn row(&self, name: &VmId) -> Result<VmRow, PlatformError> {
+        let name = name.clone();
+        self.registry(move |registry| registry.vm(&name)).await
+    }
+
+    /// Writes down where a VM is.
+    pub(crate) async fn keep_custody(&self, name: &VmId, custody: Custody) -> Result<(), PlatformError> {
+        let name = name.clone();
+        self.registry(move |registry| registry.keep_custody(&name, &custody)).await
+    }
+
+    /// VMs that leave.
+    pub(crate) fn departures(&self) -> &Departures {
+        &self.departures
+    }
+
+    /// Where everything is.
+    pub(crate) fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    /// A VM's directory.
+    pub(crate) fn volume_of(&self, name: &VmId) -> PathBuf {
+        self.directories.volume(name.as_str())
+    }
+
+    /// Starts a cell for a VM that is on this host, unless it has one.
+    pub(crate) async fn serve(&self, name: &VmId) -> Result<(), PlatformError> {
+        let (row, bindings) = (self.row(name).await?, self.bindings(Some(name.clone())).await?);
+        let mut vms = self.vms.lock().await;
+        if self.ending.is_cancelled() {
+            return Err(PlatformError::Ending);
+        }
+        if vms.contains_key(name) {
+            return Ok(());
+        }
+        let vm = Arc::new(self.run(self.recipe(&row, bindings), None)?);
+        vms.insert(name.clone(), vm.clone());
+        drop(vms);
+        vm.started().await;
+        Ok(())
+    }
+
+    /// Ends a VM's cell at once; whether the volume was held until then.
+    pub(crate) async fn stop_serving(&self, name: &VmId) -> Result<bool, PlatformError> {
+        let running = self.vms.lock().await.remove(name);
+        let held = match running {
+            Some(vm) => match vm.depart().await {
+                Ok(held) => held,
+                Err(error) => {
+                    // It may have a cell still: whoever tries again finds it.
+                    self.vms.lock().await.insert(name.clone(), vm);
+                    return Err(error.into());
+                }
+            },
+            None => false,
+        };
+        self.directories.remove_vm_run(name.as_str());
+        Ok(held)
     }
 
     /// Replaces a VM's cell, giving open streams `drain` to finish, or none.
@@ -407,6 +486,7 @@ impl Platform {
         service: ServiceName,
         terms: Terms,
     ) -> Result<BindingRow, PlatformError> {
+        self.may_change(&vm).await?;
         let name = vm.clone();
         let row = self.registry(move |registry| registry.bind(&vm, &service, &terms, false)).await?;
         self.running(&name).await?.bind(told(row.clone())).await?;
@@ -418,9 +498,18 @@ impl Platform {
     /// # Errors
     /// [`PlatformError`].
     pub async fn unbind(&self, vm: VmId, service: ServiceName) -> Result<(), PlatformError> {
+        self.may_change(&vm).await?;
         let (name, told) = (vm.clone(), service.to_string());
         self.registry(move |registry| registry.unbind(&vm, &service)).await?;
         Ok(self.running(&name).await?.unbind(told).await?)
+    }
+
+    /// Whether a VM is here to stay.
+    async fn may_change(&self, vm: &VmId) -> Result<(), PlatformError> {
+        if self.is_leaving(vm).await {
+            return Err(MigrationError::Leaving(vm.clone()).into());
+        }
+        self.running(vm).await.map(drop)
     }
 
     /// Every binding, or those of one VM.
@@ -448,6 +537,16 @@ impl Platform {
             hierarchy.sweep(instance, &[]);
         }
     }
+}
+
+/// What there is to say of a VM that has no cell.
+fn elsewhere(custody: &Custody) -> Status {
+    let state = match custody {
+        Custody::Here(_) => return Status::default(),
+        Custody::Arriving { .. } => VmState::Arriving,
+        Custody::Away { .. } => VmState::Away,
+    };
+    Status { state, detail: custody.to_string(), ..Status::default() }
 }
 
 /// An error and its causes in one line.

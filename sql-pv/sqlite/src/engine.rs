@@ -167,6 +167,10 @@ impl SqliteEngine {
         Ok(engine)
     }
 
+    pub(crate) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
     /// What the engine has done so far.
     pub fn activity(&self) -> Activity {
         Activity {

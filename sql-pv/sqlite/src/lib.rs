@@ -28,6 +28,7 @@ mod cursor;
 mod engine;
 mod facts;
 mod guard;
+mod hold;
 mod inline;
 mod lane;
 pub mod limits;
@@ -47,3 +48,4 @@ mod writer;
 
 pub use config::{GiveUp, SqliteConfig};
 pub use engine::{Activity, OpenError, SqliteEngine};
+pub use hold::{DatabaseFiles, Hold};

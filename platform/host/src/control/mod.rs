@@ -27,12 +27,15 @@ use tracing::{error, info};
 use vamos_proto::control::DESCRIPTORS;
 use vamos_proto::control::bindings_server::BindingsServer;
 use vamos_proto::control::host_server::HostServer;
+use vamos_proto::control::migrations_server::MigrationsServer;
 use vamos_proto::control::services_server::ServicesServer;
 use vamos_proto::control::vms_server::VmsServer;
 use vamos_sandbox::inherited::Inherited;
 
 use crate::config::{Control, Tcp};
-use crate::limits::{CONTROL_DEADLINE_MAX, CONTROL_MESSAGE_BYTES_MAX, CONTROL_STREAMS_MAX};
+use crate::limits::{
+    CONTROL_DEADLINE_MAX, CONTROL_MESSAGE_BYTES_MAX, CONTROL_STREAMS_MAX, MIGRATION_MESSAGE_BYTES_MAX,
+};
 use crate::platform::Platform;
 use services::Api;
 
@@ -156,6 +159,7 @@ async fn routes(platform: Arc<Platform>) -> Result<Routes, ControlError> {
     reporter.set_serving::<ServicesServer<Api>>().await;
     reporter.set_serving::<BindingsServer<Api>>().await;
     reporter.set_serving::<HostServer<Api>>().await;
+    reporter.set_serving::<MigrationsServer<Api>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -169,6 +173,9 @@ async fn routes(platform: Arc<Platform>) -> Result<Routes, ControlError> {
         )
         .add_service(
             BindingsServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
+        )
+        .add_service(
+            MigrationsServer::from_arc(api.clone()).max_decoding_message_size(MIGRATION_MESSAGE_BYTES_MAX),
         )
         .add_service(HostServer::from_arc(api).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)))
 }

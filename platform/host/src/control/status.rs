@@ -2,12 +2,14 @@
 //! to do.
 
 use std::error::Error;
+use std::io;
 use std::iter::successors;
 
 use tonic::{Code, Status};
 
+use crate::migration::MigrationError;
 use crate::platform::PlatformError;
-use crate::registry::RegistryError;
+use crate::registry::{Custody, RegistryError};
 use crate::vm::VmError;
 
 /// The status of a request that names something that cannot be a name.
@@ -38,6 +40,7 @@ fn code_and_remedy(error: &PlatformError) -> (Code, &'static str) {
     match error {
         PlatformError::Registry(error) => registry(error),
         PlatformError::Vm(error) => vm(error),
+        PlatformError::Migration(error) => migration(error),
         PlatformError::File { .. } => (Code::Internal, "the log of vamosd may say more"),
         PlatformError::Ending => (Code::Unavailable, "try again when it has been restarted"),
     }
@@ -59,11 +62,30 @@ fn registry(error: &RegistryError) -> (Code, &'static str) {
             (Code::AlreadyExists, "choose another cid, or leave it out to be given one")
         }
         RegistryError::CidReserved(_) => (Code::InvalidArgument, "leave it out to be given one"),
+        RegistryError::Elsewhere { now: Custody::Here(_), .. } => {
+            (Code::AlreadyExists, "delete that one first, or choose another host")
+        }
+        RegistryError::Elsewhere { .. } => {
+            (Code::FailedPrecondition, "ask the host that has it, or end the migration with vamosctl migrate")
+        }
         RegistryError::InUse { .. } => (Code::FailedPrecondition, "unbind it from those first"),
         RegistryError::OtherKind { .. } => {
             (Code::FailedPrecondition, "give the new service a name of its own")
         }
         RegistryError::Full { .. } => (Code::ResourceExhausted, "delete what is not needed"),
+    }
+}
+
+fn migration(error: &MigrationError) -> (Code, &'static str) {
+    match error {
+        MigrationError::OtherToken(_) | MigrationError::Replaced(_) => (Code::Aborted, ""),
+        MigrationError::Leaving(_) => (Code::FailedPrecondition, "wait for it"),
+        MigrationError::VolumeExists(_) => (Code::AlreadyExists, "or choose another host"),
+        MigrationError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            (Code::ResourceExhausted, "make room there, or choose another host")
+        }
+        MigrationError::File { .. } => (Code::Internal, "the log of vamosd may say more"),
+        MigrationError::Description(_) => (Code::InvalidArgument, "do both hosts run the same version?"),
     }
 }
 

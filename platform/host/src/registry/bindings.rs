@@ -69,6 +69,43 @@ impl Registry {
         terms: &Terms,
         declared: bool,
     ) -> Result<BindingRow, RegistryError> {
+        self.bind_on(None, vm, service, terms, declared)
+    }
+
+    /// Binds what a VM that arrives brings along, and nothing else: on the ports its agent knows, with services of
+    /// these names registered if they are not.
+    ///
+    /// # Errors
+    /// [`RegistryError::OtherKind`] when a service's name means something else here.
+    pub fn arrive_bindings(&mut self, vm: &VmId, brought: &[BindingRow]) -> Result<(), RegistryError> {
+        for bound in self.bindings(Some(vm))? {
+            self.unbind(vm, &bound.service)?;
+        }
+        for binding in brought {
+            let BindingRow { service, kind, port, door, policy, quota, .. } = binding;
+            match self.service(service) {
+                Err(RegistryError::Unknown { .. }) => drop(self.register_service(service, *kind, false)?),
+                Err(error) => return Err(error),
+                Ok(known) if known.kind == *kind => {}
+                Ok(known) => {
+                    let kind = known.kind.as_str().into();
+                    return Err(RegistryError::OtherKind { service: service.clone(), kind });
+                }
+            }
+            let terms = Terms { door: door.clone(), policy: *policy, quota: *quota };
+            self.bind_on(Some(*port), vm, service, &terms, false)?;
+        }
+        Ok(())
+    }
+
+    fn bind_on(
+        &mut self,
+        port: Option<VsockPort>,
+        vm: &VmId,
+        service: &ServiceName,
+        terms: &Terms,
+        declared: bool,
+    ) -> Result<BindingRow, RegistryError> {
         self.vm(vm)?;
         self.service(service)?;
         let bound = self.bindings(Some(vm))?;
@@ -76,7 +113,7 @@ impl Registry {
         if known.is_none() && bound.len() >= BINDINGS_PER_VM_MAX {
             return Err(RegistryError::Full { what: "bindings of this VM", limit: BINDINGS_PER_VM_MAX });
         }
-        let port = known.map_or_else(|| lowest_free(&bound), |binding| binding.port);
+        let port = known.map(|binding| binding.port).or(port).unwrap_or_else(|| lowest_free(&bound));
         let declared = declared || known.is_some_and(|binding| binding.declared);
         let door = serde_json::to_string(&terms.door).map_err(|_| RegistryError::Damaged { what: "door" })?;
         self.connection.execute(

@@ -4,6 +4,7 @@
 //! threads that may block.
 
 mod bindings;
+mod custody;
 mod reconcile;
 mod schema;
 mod services;
@@ -20,8 +21,9 @@ use vamos_proto::id::{GuestCid, VmId};
 use crate::names::ServiceName;
 
 pub use bindings::{BindingRow, Terms};
+pub use custody::{Custody, Token};
 pub use services::ServiceRow;
-pub use vms::VmRow;
+pub use vms::{SessionSecret, VmRow};
 
 /// Why the registry refuses or fails.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,14 @@ pub enum RegistryError {
     /// Not an id for a guest.
     #[error("cid {} is reserved: guests have 3 to 4294967294", .0.0)]
     CidReserved(GuestCid),
+    /// A migration of another token has it.
+    #[error("VM {vm} is {now}")]
+    Elsewhere {
+        /// Which.
+        vm: VmId,
+        /// Where it is.
+        now: Custody,
+    },
     /// VMs are bound to the service.
     #[error("service {service} is bound to {}", .vms.join(", "))]
     InUse {

@@ -11,12 +11,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`], such as a declared context id that a VM created over gRPC has.
     pub fn reconcile(&mut self, config: &Config) -> Result<(), RegistryError> {
-        self.connection.execute_batch("SAVEPOINT reconcile")?;
-        let result = self.apply(config);
-        let end =
-            if result.is_ok() { "RELEASE reconcile" } else { "ROLLBACK TO reconcile; RELEASE reconcile" };
-        self.connection.execute_batch(end)?;
-        result
+        self.atomically(|registry| registry.apply(config))
     }
 
     fn apply(&mut self, config: &Config) -> Result<(), RegistryError> {

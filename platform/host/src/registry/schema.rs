@@ -39,7 +39,7 @@ CREATE TABLE binding (
 ";
 
 /// What leads from each version to the next, the first from 1 to 2. Only ever added to.
-const STEPS: &[&str] = &[SECRETS];
+const STEPS: &[&str] = &[SECRETS, MIGRATIONS];
 
 /// Version of the tables after all of [`STEPS`].
 const VERSION: i32 = 1 + STEPS.len() as i32;
@@ -55,6 +55,17 @@ CREATE TABLE identity_2 (
 INSERT INTO identity_2 SELECT vm, uid, generation, randomblob(16) FROM identity;
 DROP TABLE identity;
 ALTER TABLE identity_2 RENAME TO identity;
+";
+
+/// VMs that come from, or have left for, another host.
+const MIGRATIONS: &str = "
+CREATE TABLE migration (
+    vm TEXT PRIMARY KEY REFERENCES vm (name) ON DELETE CASCADE,
+    -- 'away': left for peer; 'arriving': not here yet; 'arrived': here, for whoever asks again.
+    state TEXT NOT NULL,
+    token BLOB NOT NULL,
+    peer TEXT NOT NULL
+) STRICT;
 ";
 
 /// Brings a new or existing file to the tables of this version.

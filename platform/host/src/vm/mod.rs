@@ -17,7 +17,7 @@ use vamos_proto::id::VmId;
 
 use crate::cell::adopt::Adopted;
 use crate::cell::spawn::Recipe;
-use crate::limits::CELL_REPLY_MAX;
+use crate::limits::{CELL_REPLY_MAX, CELL_START_MAX};
 use supervisor::Supervisor;
 
 /// Commands that may wait for the supervisor.
@@ -90,6 +90,15 @@ enum Command {
     Stop {
         drain: Duration,
         reply: Reply<()>,
+    },
+    /// Keep the volume's files fit for being copied, or no longer.
+    Hold {
+        release: bool,
+        reply: Reply<()>,
+    },
+    /// End the cell at once, then the supervisor; whether the files were fit for being copied until then.
+    Depart {
+        reply: Reply<bool>,
     },
 }
 
@@ -190,6 +199,36 @@ impl Vm {
         if let Some(task) = self.task.lock().await.take() {
             let _ = task.await;
         }
+    }
+
+    /// Keeps the volume's files fit for being copied while they are written to, until this cell ends.
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub async fn hold(&self) -> Result<(), VmError> {
+        self.ask(CELL_REPLY_MAX, |reply| Command::Hold { release: false, reply }).await
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub async fn release(&self) -> Result<(), VmError> {
+        self.ask(CELL_REPLY_MAX, |reply| Command::Hold { release: true, reply }).await
+    }
+
+    /// Ends the cell at once and removes the socket; whether the files were held since [`Vm::hold`].
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub async fn depart(&self) -> Result<bool, VmError> {
+        // One that is being started is ended when it has.
+        let limit = CELL_START_MAX + CELL_REPLY_MAX;
+        let held = self.ask(limit, |reply| Command::Depart { reply }).await?;
+        if let Some(task) = self.task.lock().await.take() {
+            let _ = task.await;
+        }
+        Ok(held)
     }
 
     async fn ask<T>(&self, limit: Duration, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, VmError> {

@@ -19,7 +19,9 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use vamos_proto::cell::{Bind, Counters, Drain, Release, Start, StatsRequest, Unbind, from_cell, to_cell};
+use vamos_proto::cell::{
+    Bind, Counters, Drain, Hold, Release, Start, StatsRequest, Unbind, from_cell, to_cell,
+};
 use vamos_proto::control::VmState;
 
 use super::attachment::{Attachment, Detached};
@@ -44,7 +46,12 @@ pub(super) struct Supervisor {
     adopted: Option<(Cell, Start)>,
     pending: HashMap<u64, Pending>,
     requests: u64,
+    /// The cell has been told to keep the volume's files fit for being copied.
+    holds: bool,
 }
+
+/// What is to be said when the supervisor has ended.
+type Farewell = Box<dyn FnOnce() + Send>;
 
 /// Who waits for an answer of the cell.
 enum Pending {
@@ -58,8 +65,10 @@ enum End {
     Cell,
     /// It is to be replaced, for whom.
     Replace(Reply<()>),
-    /// The VM is to end, for whom.
-    Stop(Reply<()>),
+    /// The VM is to end.
+    Stop(Farewell),
+    /// The VM leaves this host, for whom.
+    Depart(Reply<bool>),
 }
 
 impl Supervisor {
@@ -72,7 +81,8 @@ impl Supervisor {
     ) -> Self {
         let attachment = Attachment::new(recipe.vm.clone());
         let (adopted, pending) = (None, HashMap::new());
-        Self { recipe, listener, socket, inbox, status, attachment, adopted, pending, requests: 0 }
+        let (requests, holds) = (0, false);
+        Self { recipe, listener, socket, inbox, status, attachment, adopted, pending, requests, holds }
     }
 
     /// Begins with the cell that an earlier vamosd has left behind, and its front-end.
@@ -87,7 +97,7 @@ impl Supervisor {
 
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        let reply = loop {
+        let farewell = loop {
             let cell = match self.collected().await {
                 Some(cell) => Ok(cell),
                 None => self.recipe.start(self.listener.as_fd()).await,
@@ -95,12 +105,12 @@ impl Supervisor {
             let pause = match cell {
                 Ok(cell) => match self.serve(cell, &mut backoff).await {
                     Next::Pause(pause) => pause,
-                    Next::Stop(reply) => break Some(reply),
+                    Next::Stop(farewell) => break Some(farewell),
                 },
                 Err(error) => self.not_started(&error, &mut backoff),
             };
-            if let Some(reply) = self.pause(pause).await {
-                break Some(reply);
+            if let Some(farewell) = self.pause(pause).await {
+                break Some(farewell);
             }
             if self.inbox.is_closed() {
                 break None;
@@ -108,8 +118,8 @@ impl Supervisor {
         };
         // The path is this VM's alone; nobody else binds it.
         let _ = fs::remove_file(&self.socket);
-        if let Some(reply) = reply {
-            let _ = reply.send(Ok(()));
+        if let Some(farewell) = farewell {
+            farewell();
         }
     }
 
@@ -176,8 +186,9 @@ impl Supervisor {
         };
         self.pending.clear();
         let how = cell.reap().await;
+        let held = std::mem::take(&mut self.holds);
         match end {
-            End::Stop(_) => self.attachment.detach().await,
+            End::Stop(_) | End::Depart(_) => self.attachment.detach().await,
             // Nothing else holds the other end of their sockets any more.
             End::Cell | End::Replace(_) => self.attachment.cell_ended().await,
         }
@@ -198,7 +209,8 @@ impl Supervisor {
                 let _ = reply.send(Ok(()));
                 Next::Pause(Duration::ZERO)
             }
-            End::Stop(reply) => Next::Stop(reply),
+            End::Stop(farewell) => Next::Stop(farewell),
+            End::Depart(reply) => Next::Stop(departed(reply, held)),
         }
     }
 
@@ -308,7 +320,16 @@ impl Supervisor {
             }
             Some(Command::Stop { drain, reply }) => {
                 self.end_cell(cell, Some(drain)).await;
-                return Ok(Some(End::Stop(reply)));
+                return Ok(Some(End::Stop(stopped(reply))));
+            }
+            Some(Command::Hold { release, reply }) => {
+                self.holds = !release;
+                let request = self.request(Pending::Done(reply));
+                cell.channel.send(to_cell::Message::Hold(Hold { request, release }), &[]).await?;
+            }
+            Some(Command::Depart { reply }) => {
+                self.end_cell(cell, None).await;
+                return Ok(Some(End::Depart(reply)));
             }
             None => return Ok(Some(End::Cell)),
         }
@@ -340,8 +361,8 @@ impl Supervisor {
         self.recipe.start.bindings.retain(|binding| binding.name != name);
     }
 
-    /// Waits without a cell; who wants the VM to end, if somebody does.
-    async fn pause(&mut self, pause: Duration) -> Option<Reply<()>> {
+    /// Waits without a cell; what to say when the VM has ended, if somebody wants that.
+    async fn pause(&mut self, pause: Duration) -> Option<Farewell> {
         let end = sleep(pause);
         tokio::pin!(end);
         let broken = self.status.borrow().state == VmState::Broken;
@@ -355,7 +376,8 @@ impl Supervisor {
                     Err(error) => pause_accepting(&self.recipe.vm, &error).await,
                 },
                 command = self.inbox.recv() => match command {
-                    Some(Command::Stop { reply, .. }) => return Some(reply),
+                    Some(Command::Stop { reply, .. }) => return Some(stopped(reply)),
+                    Some(Command::Depart { reply }) => return Some(departed(reply, false)),
                     Some(command) => if self.obey_without_cell(command) { return None },
                     None => return None,
                 },
@@ -381,10 +403,18 @@ impl Supervisor {
                 let _ = reply.send(Ok(()));
                 return true;
             }
-            Command::Replace { reply, .. } | Command::Stop { reply, .. } => {
+            Command::Hold { release: false, reply } => {
+                let _ = reply.send(Err(no_cell()));
+            }
+            Command::Hold { release: true, reply } => {
+                let _ = reply.send(Ok(()));
+            }
+            Command::Replace { reply, .. } => {
                 let _ = reply.send(Ok(()));
                 return true;
             }
+            // `pause` has taken these.
+            Command::Stop { .. } | Command::Depart { .. } => {}
         }
         false
     }
@@ -393,7 +423,16 @@ impl Supervisor {
 /// What to do after a cell has ended.
 enum Next {
     Pause(Duration),
-    Stop(Reply<()>),
+    Stop(Farewell),
+}
+
+fn stopped(reply: Reply<()>) -> Farewell {
+    Box::new(move || drop(reply.send(Ok(()))))
+}
+
+/// `held`: the volume's files were fit for being copied until the cell ended.
+fn departed(reply: Reply<bool>, held: bool) -> Farewell {
+    Box::new(move || drop(reply.send(Ok(held))))
 }
 
 /// For want of descriptors or memory; others may give some back. The loop must not spin until then.

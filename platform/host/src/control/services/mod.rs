@@ -2,6 +2,7 @@
 
 mod bindings;
 mod host;
+mod migrations;
 mod registered;
 mod vms;
 
