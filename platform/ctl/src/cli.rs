@@ -46,6 +46,20 @@ pub struct Endpoint {
     pub key: Option<PathBuf>,
 }
 
+impl Endpoint {
+    /// Another host's control plane, with the same certificates.
+    pub fn to(&self, host: &str) -> Self {
+        let is_path = host.starts_with('/');
+        Self {
+            socket: PathBuf::from(host),
+            tcp: (!is_path).then(|| host.to_owned()),
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -71,6 +85,10 @@ pub enum Command {
         /// The VM.
         vm: String,
     },
+    /// Move a VM to another host, with its volume and, when QEMU's monitors are given, with its running guest.
+    ///
+    /// Sessions go on. Run again after an interruption, it goes on where it was.
+    Migrate(Box<Migrate>),
     /// Have vamosd followed by the program that is now in its place, then replace the cells one by one.
     Upgrade,
     /// Drain every cell and end vamosd.
@@ -121,7 +139,37 @@ pub enum Vm {
         /// Guest memory, as QEMU writes it; it must equal the VM's -m.
         #[arg(long, default_value = "512M", value_name = "SIZE")]
         memory: String,
+        /// For a QEMU that awaits the VM from another host.
+        #[arg(long)]
+        incoming: bool,
     },
+}
+
+/// Options of `migrate`.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// The VM.
+    pub vm: String,
+    /// The other host's control plane: the path of its socket, or HOST:PORT for TCP with the certificates of this
+    /// command.
+    #[arg(long, value_name = "HOST")]
+    pub to: String,
+    /// Monitor (QMP, a Unix socket) of the QEMU that runs the VM. Without it, whoever runs the VM attaches it at the
+    /// other host.
+    #[arg(long, value_name = "PATH", requires_all = ["to_qmp", "migrate_uri"])]
+    pub qmp: Option<PathBuf>,
+    /// Monitor of the QEMU that awaits it, started with `vm attach-args --incoming`.
+    #[arg(long, value_name = "PATH", requires = "qmp")]
+    pub to_qmp: Option<PathBuf>,
+    /// Where that one is to listen for the guest's memory, as QEMU writes it: tcp:HOST:PORT or unix:PATH.
+    #[arg(long, value_name = "URI", requires = "qmp")]
+    pub migrate_uri: Option<String>,
+    /// Fastest QEMU may move the memory, bytes per second; QEMU's own when left out.
+    #[arg(long, value_name = "BYTES")]
+    pub bandwidth: Option<u64>,
+    /// Leave the first QEMU as it is afterwards, stopped; it is ended otherwise.
+    #[arg(long)]
+    pub keep_source: bool,
 }
 
 /// Verbs of `service`.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::qmp::QmpError;
+
 /// Why nothing, or not everything, was done.
 #[derive(Debug)]
 pub enum Failure {
@@ -10,6 +12,15 @@ pub enum Failure {
     Refused(tonic::Status),
     /// vamosd could not be reached, or the answer broke off.
     Unreachable(anyhow::Error),
+    /// A VMM did not do its part.
+    Vmm(String),
+    /// A migration failed, and could not be taken back.
+    Halfway {
+        /// What failed.
+        reason: String,
+        /// Why it stays as it is.
+        next: String,
+    },
     /// A check of `doctor` found something missing.
     Unhealthy(usize),
 }
@@ -18,7 +29,9 @@ impl Failure {
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Refused(_) | Failure::Unhealthy(_) => ExitCode::from(1),
+            Failure::Refused(_) | Failure::Vmm(_) | Failure::Halfway { .. } | Failure::Unhealthy(_) => {
+                ExitCode::from(1)
+            }
             Failure::Unreachable(_) => ExitCode::from(3),
         }
     }
@@ -36,11 +49,24 @@ impl From<tonic::Status> for Failure {
     }
 }
 
+impl From<QmpError> for Failure {
+    fn from(error: QmpError) -> Self {
+        Failure::Vmm(error.to_string())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Refused(status) => f.write_str(status.message()),
             Failure::Unreachable(error) => write!(f, "{error:#}"),
+            Failure::Vmm(reason) => f.write_str(reason),
+            Failure::Halfway { reason, next } => {
+                write!(
+                    f,
+                    "{reason}; and it was not taken back: {next}; run the same command again, which goes on"
+                )
+            }
             Failure::Unhealthy(missing) => write!(f, "{missing} of the checks found something missing"),
         }
     }

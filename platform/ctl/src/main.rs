@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod failure;
 mod output;
+mod qmp;
 mod table;
 
 use std::process::ExitCode;

@@ -44,6 +44,8 @@ pub fn state(vm: &Vm) -> &'static str {
         VmState::Attached => "attached",
         VmState::BackingOff => "backing-off",
         VmState::Broken => "broken",
+        VmState::Arriving => "arriving",
+        VmState::Away => "away",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod binding;
 mod host;
+mod migrate;
 mod service;
 mod vm;
 
@@ -18,6 +19,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Binding(verb) => binding::run(channel, verb, cli.json).await,
         Command::Drain { vm, deadline } => host::drain(channel, vm, deadline, cli.json).await,
         Command::Discard { vm } => host::discard(channel, vm, cli.json).await,
+        Command::Migrate(options) => {
+            let target = connect(&cli.endpoint.to(&options.to)).await?;
+            migrate::run(channel, target, *options, cli.json).await
+        }
         Command::Upgrade => host::upgrade(channel, cli.json).await,
         Command::Shutdown => host::shutdown(channel, cli.json).await,
         Command::Doctor => host::doctor(channel, cli.json).await,

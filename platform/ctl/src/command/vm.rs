@@ -5,7 +5,7 @@ use tonic::transport::Channel;
 use vamos_proto::control::vms_client::VmsClient;
 use vamos_proto::control::{self as proto, CreateVmRequest, DeleteVmRequest, ListVmsRequest, StatsRequest};
 
-use crate::attach_args::attach_args;
+use crate::attach_args::{attach_args, incoming_args};
 use crate::cli::{Vm, Vmm};
 use crate::failure::Failure;
 use crate::output::{self, print};
@@ -28,9 +28,15 @@ pub async fn run(channel: Channel, verb: Vm, json: bool) -> Result<(), Failure> 
             print(json, &json!({"deleted": name, "purged": purge}), &text);
         }
         Vm::Stats { name, every } => stats(&mut vms, name, every, json).await?,
-        Vm::AttachArgs { name, vmm, memory } => {
+        Vm::AttachArgs { vmm: Vmm::Qemu, memory, incoming: true, .. } => {
+            print_args(&incoming_args(&memory), json);
+        }
+        Vm::AttachArgs { incoming: true, .. } => {
+            return Err(Failure::Vmm("only QEMU can await a VM from another host".to_owned()));
+        }
+        Vm::AttachArgs { name, vmm, memory, .. } => {
             let vm = find(&mut vms, name).await?;
-            print_attach_args(&vm, vmm, &memory, json);
+            print_args(&attach_args(vmm, &vm.socket, &memory), json);
         }
     }
     Ok(())
@@ -94,7 +100,6 @@ async fn stats(
     Ok(())
 }
 
-fn print_attach_args(vm: &proto::Vm, vmm: Vmm, memory: &str, json: bool) {
-    let args = attach_args(vmm, &vm.socket, memory);
+fn print_args(args: &[String], json: bool) {
     print(json, &json!(args), &format!("{}\n", args.join(" ")));
 }
