@@ -7,5 +7,6 @@ mod front_ends;
 mod isolation;
 mod keeper;
 mod life;
+mod migration;
 mod support;
 mod volumes;

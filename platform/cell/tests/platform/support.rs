@@ -51,6 +51,22 @@ impl Host {
         Self { platform, directory }
     }
 
+    /// Ends the platform, and starts another with what the first has left behind.
+    pub async fn restart(self) -> Self {
+        let Self { platform, directory } = self;
+        platform.stop(Duration::ZERO).await;
+        // The locks of the directories go with the last of its tasks.
+        let old = Arc::downgrade(&platform);
+        drop(platform);
+        let end = Instant::now() + PATIENCE;
+        while old.strong_count() > 0 {
+            assert!(Instant::now() < end, "the platform does not end");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let platform = start(&Config::load(&directory.path().join("vamos.toml")).unwrap()).await;
+        Self { platform, directory }
+    }
+
     pub fn volume(&self, vm: &str) -> PathBuf {
         self.directory.path().join("state/volumes").join(vm)
     }
