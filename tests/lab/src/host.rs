@@ -31,6 +31,7 @@ pub struct HostConfig {
     vms: Vec<String>,
     bindings: Vec<(String, String, String)>,
     settings: String,
+    own_network: bool,
 }
 
 impl HostConfig {
@@ -65,6 +66,13 @@ impl HostConfig {
     pub fn settings(mut self, settings: &str) -> Self {
         self.settings.push_str(settings);
         self.settings.push('\n');
+        self
+    }
+
+    /// In a network namespace of its own.
+    #[must_use]
+    pub fn own_network(mut self) -> Self {
+        self.own_network = true;
         self
     }
 
@@ -127,7 +135,14 @@ impl Host {
         let config_path = directory.join("vamos.toml");
         fs::write(&config_path, config.toml(&directory)).context("writing vamos.toml")?;
         let log = File::create(directory.join("vamosd.log")).context("creating vamosd's log")?;
-        let mut command = Command::new(&lab.artifacts().vamosd);
+        let vamosd = &lab.artifacts().vamosd;
+        let mut command = match config.own_network {
+            false => Command::new(vamosd),
+            true => Command::new("unshare"),
+        };
+        if config.own_network {
+            command.args(["--net", "--"]).arg(vamosd);
+        }
         command.arg("--config").arg(&config_path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let process = Process::start("vamosd", command, lab.run())?;
         let mut host = Self { lab: lab.clone(), process, directory };
@@ -184,6 +199,42 @@ impl Host {
         let boot =
             Boot { name, guest: &guest, image: &image, attach: &attach, accelerator, limit: GUEST_BOOT_MAX };
         Vm::boot(&boot, self.lab.run()).with_context(|| format!("vamosd's log:\n{}", self.log_end()))
+    }
+
+    /// Moves a running guest of QEMU and its volume to another host with `vamosctl migrate`; what that reports.
+    ///
+    /// # Errors
+    /// When vamosctl fails: the guest is where it was then, unless it says otherwise.
+    pub fn migrate(&self, name: &str, vm: &mut Vm, guest: &Guest, to: &Host) -> Result<Value> {
+        self.migrate_with(name, vm, guest, to, &[])
+    }
+
+    /// As [`Host::migrate`], with more options.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn migrate_with(
+        &self,
+        name: &str,
+        vm: &mut Vm,
+        guest: &Guest,
+        to: &Host,
+        options: &[&str],
+    ) -> Result<Value> {
+        let memory = format!("{}M", guest.memory_mib);
+        let incoming =
+            to.ctl(&["vm", "attach-args", name, "--vmm", "qemu", "--memory", &memory, "--incoming"])?;
+        let incoming: Vec<String> = incoming.split_whitespace().map(str::to_owned).collect();
+        let image = self.lab.image(guest.vmm)?;
+        let accelerator = self.lab.accelerator()?.option();
+        let boot = Boot { name, guest, image: &image, attach: &incoming, accelerator, limit: GUEST_BOOT_MAX };
+        vm.migrate(&boot, self.lab.run(), |monitors| {
+            let target = to.socket().display().to_string();
+            let (from, into) = (monitors.source.display().to_string(), monitors.target.display().to_string());
+            let asked = ["migrate", name, "--to", &target, "--qmp", &from, "--to-qmp", &into];
+            let how = ["--migrate-uri", &monitors.uri, "--bandwidth", "10000000000"];
+            self.ctl_json(&[&asked[..], &how, options].concat())
+        })
     }
 
     /// Starts the agent in a guest that has been reset.

@@ -7,6 +7,7 @@ mod demo;
 mod failures;
 mod isolation;
 mod keeper;
+mod migration;
 mod operators;
 mod psql;
 mod transfer;
@@ -36,6 +37,7 @@ fn main() -> Result<ExitCode> {
         operators::CASES,
         failures::CASES,
         keeper::CASES,
+        migration::CASES,
         demo::CASES,
     ];
     let trials = groups.into_iter().flatten().map(|(name, case)| {

@@ -96,12 +96,40 @@ impl Shared {
 pub struct Control {
     writer: Mutex<(UnixStream, u64)>,
     shared: Arc<Shared>,
+    successor: Successor,
+}
+
+/// The channel of the VMM that a guest moves to: read on from when the first one ends.
+type Successor = Arc<Mutex<Option<UnixStream>>>;
+
+/// What a guest says, through whatever VMM it has.
+struct Chained {
+    current: UnixStream,
+    successor: Successor,
+}
+
+impl Read for Chained {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.current.read(into) {
+                // A VMM that was killed resets it.
+                Ok(0) | Err(_) => {}
+                read => return read,
+            }
+            match self.successor.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(next) => self.current = next,
+                None => return Ok(0),
+            }
+        }
+    }
 }
 
 impl Control {
     /// Takes the host's end of a socket pair whose other end the VMM has.
     pub fn new(stream: UnixStream) -> Result<Self> {
-        let reader = stream.try_clone().context("sharing the command channel")?;
+        let current = stream.try_clone().context("sharing the command channel")?;
+        let successor = Successor::default();
+        let reader = Chained { current, successor: Arc::clone(&successor) };
         let shared = Arc::new(Shared::default());
         let answers = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -112,7 +140,7 @@ impl Control {
                 answers.lock().waiting.clear();
             })
             .context("starting the reader of the command channel")?;
-        Ok(Self { writer: Mutex::new((stream, 0)), shared })
+        Ok(Self { writer: Mutex::new((stream, 0)), shared, successor })
     }
 
     /// How often the guest has come up.
@@ -129,6 +157,21 @@ impl Control {
             .is_ok_and(|(state, _)| state.boots >= boots)
     }
 
+    /// The guest is about to move to another VMM, which has the other end of `stream`.
+    pub fn expect(&self, stream: &UnixStream) -> Result<()> {
+        let next = stream.try_clone().context("sharing the next command channel")?;
+        *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        Ok(())
+    }
+
+    /// It has moved, or not.
+    pub fn moved(&self, stream: Option<UnixStream>) {
+        match stream {
+            Some(stream) => self.writer.lock().unwrap_or_else(PoisonError::into_inner).0 = stream,
+            None => drop(self.successor.lock().unwrap_or_else(PoisonError::into_inner).take()),
+        }
+    }
+
     /// Sends a script to the guest.
     pub fn start(&self, script: &str, limit: Duration) -> Result<Running> {
         let (sender, answer) = channel();
@@ -142,7 +185,7 @@ impl Control {
     }
 }
 
-fn read_answers(stream: UnixStream, shared: &Shared) -> Result<()> {
+fn read_answers(stream: Chained, shared: &Shared) -> Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     loop {

@@ -104,17 +104,13 @@ impl Vm {
     /// Boots a guest and waits for its command channel.
     pub(crate) fn boot(boot: &Boot<'_>, run: &RunDir) -> Result<Self> {
         let start = Instant::now();
-        let directory = tempfile::Builder::new()
-            .prefix("vm-")
-            .tempdir_in(run.path())
-            .context("making the guest's directory")?
-            .keep();
-        let initramfs = directory.join("initramfs.cpio");
+        let directory = directory(run)?;
+        let initramfs = directory.join(INITRAMFS);
         boot.image.with_files(&boot.guest.files, &initramfs)?;
         let (process, control, qmp) = match boot.guest.vmm {
             Vmm::Qemu => {
                 let (process, control, qmp) = qemu::start(boot, &directory, &initramfs, run)?;
-                (process, control, Some(qmp))
+                (process, Control::new(control)?, Some(qmp))
             }
             Vmm::Uml => {
                 let (process, control) = uml::start(boot, &directory, &initramfs, run)?;
@@ -170,6 +166,41 @@ impl Vm {
         self.await_boot(boots + 1, GUEST_BOOT_MAX)
     }
 
+    /// Moves the guest into a QEMU that `boot` starts, by having `go` done: it is given the two monitors and an address
+    /// at which the second one may listen.
+    pub(crate) fn migrate<T>(
+        &mut self,
+        boot: &Boot<'_>,
+        run: &RunDir,
+        go: impl FnOnce(&Monitors) -> Result<T>,
+    ) -> Result<T> {
+        let directory = directory(run)?;
+        // The same files: QEMU moves what it has read of them with the guest.
+        let initramfs = self.initramfs();
+        let (mut process, control, qmp) = qemu::start(boot, &directory, &initramfs, run)?;
+        let monitors = Monitors {
+            source: qemu::monitor(&self.directory),
+            target: qemu::monitor(&directory),
+            uri: format!("unix:{}", directory.join("incoming.sock").display()),
+        };
+        await_monitor(&monitors.target, &mut process)?;
+        self.control.expect(&control)?;
+        let outcome = go(&monitors);
+        if outcome.is_err() {
+            self.control.moved(None);
+            return outcome
+                .with_context(|| format!("the other QEMU said: {}", last_lines_of(&log_path(&directory))));
+        }
+        std::fs::rename(initramfs, directory.join(INITRAMFS)).context("keeping the guest's files")?;
+        self.control.moved(Some(control));
+        (self.process, self.qmp, self.directory) = (process, Some(qmp), directory);
+        outcome
+    }
+
+    fn initramfs(&self) -> PathBuf {
+        self.directory.join(INITRAMFS)
+    }
+
     /// Waits until the VMM ends by itself.
     ///
     /// # Errors
@@ -209,6 +240,34 @@ impl Vm {
     fn context(&self, script: &str) -> String {
         format!("in guest {}: {script}\nits console:\n{}", self.name, self.console())
     }
+}
+
+/// The name of what a guest is booted from, in its directory.
+const INITRAMFS: &str = "initramfs.cpio";
+
+/// What it takes to have one QEMU move a guest to another.
+#[derive(Debug)]
+pub(crate) struct Monitors {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub uri: String,
+}
+
+fn directory(run: &RunDir) -> Result<PathBuf> {
+    let made = tempfile::Builder::new().prefix("vm-").tempdir_in(run.path());
+    Ok(made.context("making the guest's directory")?.keep())
+}
+
+fn await_monitor(socket: &Path, process: &mut Process) -> Result<()> {
+    let until = Instant::now() + GUEST_BOOT_MAX;
+    while !socket.exists() {
+        if let Some(status) = process.ended()? {
+            bail!("the awaiting QEMU ended with {status}");
+        }
+        anyhow::ensure!(Instant::now() < until, "the awaiting QEMU opens no monitor");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Where the guest's console is kept.

@@ -4,13 +4,12 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use command_fds::{CommandFdExt, FdMapping};
 
-use super::control::Control;
 use super::qmp::Qmp;
 use super::{Boot, console_path, log_path};
 use crate::process::Process;
@@ -23,13 +22,16 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 const CONTROL_FD: i32 = 10;
 const QMP_FD: i32 = 11;
 
-/// Starts QEMU; the guest is booting.
-pub fn start(
-    boot: &Boot<'_>,
-    directory: &Path,
-    initramfs: &Path,
-    run: &RunDir,
-) -> Result<(Process, Control, Qmp)> {
+/// A QEMU, the host's end of its guest's command channel, and a session with its monitor.
+pub type Started = (Process, UnixStream, Qmp);
+
+/// Where others may speak to its monitor.
+pub fn monitor(directory: &Path) -> PathBuf {
+    directory.join("qmp.sock")
+}
+
+/// Starts QEMU; the guest is booting, or awaited from another one.
+pub fn start(boot: &Boot<'_>, directory: &Path, initramfs: &Path, run: &RunDir) -> Result<Started> {
     let (control, control_theirs) = UnixStream::pair().context("making the command channel")?;
     let (qmp, qmp_theirs) = UnixStream::pair().context("making the machine protocol's channel")?;
     let log = File::create(log_path(directory)).context("creating QEMU's log")?;
@@ -52,6 +54,7 @@ pub fn start(
         .args(["-chardev", &format!("socket,id=control,fd={CONTROL_FD}")])
         .args(["-device", "virtserialport,chardev=control,name=vamos-lab"])
         .args(["-chardev", &format!("socket,id=qmp,fd={QMP_FD}"), "-mon", "chardev=qmp,mode=control"])
+        .args(["-qmp", &format!("unix:{},server=on,wait=off", monitor(directory).display())])
         .args(boot.attach)
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("sharing QEMU's log")?)
@@ -62,5 +65,5 @@ pub fn start(
         ])
         .context("passing QEMU its channels")?;
     let process = Process::start("qemu", command, run)?;
-    Ok((process, Control::new(control)?, Qmp::new(qmp)?))
+    Ok((process, control, Qmp::new(qmp)?))
 }
