@@ -250,7 +250,8 @@ impl Cell {
     /// Keeps the databases' files fit for being copied.
     async fn hold(&mut self) -> Result<(), String> {
         self.held.clear();
-        for files in self.files.values().cloned() {
+        for files in self.files.values() {
+            let files = files.clone();
             let held = spawn_blocking(move || files.hold()).await;
             self.held.push(held.map_err(|panicked| panicked.to_string())?.map_err(|error| chain(&error))?);
         }

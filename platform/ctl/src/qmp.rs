@@ -207,15 +207,32 @@ impl Qmp {
         Ok(())
     }
 
-    /// Moves the VM to whoever listens at `uri`, and waits until it is there.
+    /// Whether it is moving the VM away at this moment.
     ///
     /// # Errors
-    /// [`QmpError`]; the VM goes on where it was.
+    /// [`QmpError`].
+    pub async fn is_migrating(&mut self) -> Result<bool, QmpError> {
+        let migration = self.execute("query-migrate", json!({})).await?;
+        let ended = ["none", "completed", "failed", "cancelled"];
+        Ok(migration["status"].as_str().is_some_and(|status| !ended.contains(&status)))
+    }
+
+    /// Begins to move the VM to whoever listens at `uri`.
+    ///
+    /// # Errors
+    /// [`QmpError`].
     pub async fn migrate(&mut self, uri: &str, bytes_per_second: Option<u64>) -> Result<(), QmpError> {
         if let Some(bytes) = bytes_per_second {
             self.execute("migrate-set-parameters", json!({ "max-bandwidth": bytes })).await?;
         }
-        self.execute("migrate", json!({ "uri": uri })).await?;
+        self.execute("migrate", json!({ "uri": uri })).await.map(drop)
+    }
+
+    /// Waits until the VM is where it is being moved.
+    ///
+    /// # Errors
+    /// [`QmpError`]; the VM goes on where it was.
+    pub async fn migrated(&mut self) -> Result<(), QmpError> {
         loop {
             let migration = self.execute("query-migrate", json!({})).await?;
             match migration["status"].as_str().unwrap_or_default() {

@@ -22,7 +22,11 @@ use crate::directories::Directories;
 use crate::doctor;
 use crate::limits::DRAIN_DEFAULT;
 use crate::platform::Platform;
-use crate::registry::{Registry, UidRange};
+use crate::registry::{Custody, Registry, UidRange};
+use crate::systemd;
+
+/// In the environment of a vamosd that is only to say whether it can use its configuration.
+pub const CHECK: &str = "VAMOSD_CHECK";
 
 /// Runs vamosd until it is to end.
 ///
@@ -53,7 +57,7 @@ async fn serve(
     program: PathBuf,
 ) -> anyhow::Result<()> {
     let (control, socket) = (config.control.clone(), directories.control_socket());
-    let follows = !inherited.is_empty();
+    let follows = inherited.follows();
     let platform = Platform::start(config, directories, registry).await?;
     let plane = ControlPlane::bind(&control, &socket, platform.clone(), inherited).await?;
     let listeners = plane.listeners().context("keep the control plane's sockets")?;
@@ -63,6 +67,7 @@ async fn serve(
     info!(socket = %socket.display(), "serving");
     // A reader that has gone away is no reason not to serve.
     let _ = writeln!(stdout(), "vamosd: ready");
+    systemd::ready(&listeners);
     if follows {
         tokio::spawn(renew(platform.clone()));
     }
@@ -79,6 +84,7 @@ async fn serve(
         }
     }
     info!("draining");
+    systemd::stopping();
     platform.stop(DRAIN_DEFAULT).await;
     // Clients that keep their streams open do not keep vamosd.
     let _ = tokio::time::timeout(DRAIN_DEFAULT, serving).await;
@@ -90,16 +96,26 @@ async fn serve(
 /// Becomes the program that is now where this one was. The control plane's sockets stay open; for the cells it
 /// is as if vamosd had been killed, which they outlive.
 fn follow(program: &PathBuf, listeners: &Inherited) -> anyhow::Result<Infallible> {
-    // Whether it runs at all on this host: there is no way back from the other side.
-    let check = Command::new(program).arg("--help").output().context("run the new vamosd")?;
+    // Whether it runs at all on this host, and what it thinks of the configuration: there is no way back from the
+    // other side.
+    let check = Command::new(program).args(env::args_os().skip(1)).env(CHECK, "true").output();
+    let check = check.context("run the new vamosd")?;
     if !check.status.success() {
-        bail!("{} --help ends with {}", program.display(), check.status);
+        let said = String::from_utf8_lossy(&check.stderr);
+        bail!(
+            "{} that checks its configuration ends with {}: {}",
+            program.display(),
+            check.status,
+            said.trim()
+        );
     }
     info!(program = %program.display(), "vamosd is followed by the program that is now in its place");
     let mut command = Command::new(program);
     command.args(env::args_os().skip(1));
     listeners.pass_on(&mut command).context("keep the control plane's sockets open")?;
+    systemd::reloading();
     let error = command.exec();
+    systemd::ready(&Inherited::default());
     listeners.keep_back().context("close the control plane's sockets on exec again")?;
     Err(error).with_context(|| format!("run {}", program.display()))
 }
@@ -112,6 +128,9 @@ async fn renew(platform: Arc<Platform>) {
     };
     for vm in vms {
         let name = vm.row.name;
+        if !matches!(vm.row.custody, Custody::Here(_)) {
+            continue;
+        }
         match platform.renew_cell(&name).await {
             Ok(()) => info!(vm = %name, "the cell is of the new program"),
             Err(error) => warn!(vm = %name, %error, "the cell is not replaced"),

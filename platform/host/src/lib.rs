@@ -15,4 +15,5 @@ pub mod migration;
 pub mod names;
 pub mod platform;
 pub mod registry;
+mod systemd;
 pub mod vm;

@@ -29,6 +29,9 @@ struct Serve {
     /// What to do when a layer of the cells' sandbox is missing; overrides the configuration
     #[arg(long)]
     sandbox: Option<Sandbox>,
+    /// Only read the configuration and say whether it can be used
+    #[arg(long, env = daemon::CHECK)]
+    check: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -66,7 +69,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Serve) -> anyhow::Result<()> {
     log_to_stderr();
-    daemon::run(configuration(arguments)?)
+    let config = configuration(arguments)?;
+    if arguments.check {
+        return Ok(());
+    }
+    daemon::run(config)
 }
 
 fn configuration(arguments: &Serve) -> anyhow::Result<Config> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io;
+use std::num::ParseIntError;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -37,24 +38,36 @@ pub fn close_others() -> io::Result<()> {
 /// the process they are for, so that a child that inherits the variable does not believe it.
 const VARIABLE: &str = "VAMOS_INHERITED";
 
-/// Descriptors that pass, by name, from one program to the next in a process.
+/// What a service manager tells of the descriptors it has kept (sd_listen_fds(3)), numbered from 3: the process they
+/// are for, how many, and their names.
+const MANAGED: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// Descriptors that pass, by name, from one program to the next in a process, or by way of a service manager.
 #[derive(Debug, Default)]
-pub struct Inherited(BTreeMap<String, OwnedFd>);
+pub struct Inherited {
+    fds: BTreeMap<String, OwnedFd>,
+    follows: bool,
+}
 
 impl Inherited {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether another program has been in this process before.
+    pub fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// All there are.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OwnedFd)> {
+        self.fds.iter().map(|(name, fd)| (name.as_str(), fd))
     }
 
     /// Takes the one of this name.
     pub fn remove(&mut self, name: &str) -> Option<OwnedFd> {
-        self.0.remove(name)
+        self.fds.remove(name)
     }
 
     /// Adds one.
     pub fn insert(&mut self, name: &str, fd: OwnedFd) {
-        self.0.insert(name.into(), fd);
+        self.fds.insert(name.into(), fd);
     }
 
     /// Leaves them open for `command`, which is to follow this program in its process, and tells it.
@@ -63,11 +76,15 @@ impl Inherited {
     /// As `fcntl(2)`.
     pub fn pass_on(&self, command: &mut Command) -> io::Result<()> {
         let mut pairs = vec![format!("pid={}", std::process::id())];
-        for (name, fd) in &self.0 {
+        for (name, fd) in self.iter() {
             fcntl_setfd(fd, FdFlags::empty())?;
             pairs.push(format!("{name}={}", fd.as_raw_fd()));
         }
         command.env(VARIABLE, pairs.join(" "));
+        // Those numbers are others' by now.
+        for name in MANAGED {
+            command.env_remove(name);
+        }
         Ok(())
     }
 
@@ -76,31 +93,48 @@ impl Inherited {
     /// # Errors
     /// As `fcntl(2)`.
     pub fn keep_back(&self) -> io::Result<()> {
-        Ok(self.0.values().try_for_each(|fd| fcntl_setfd(fd, FdFlags::CLOEXEC))?)
+        Ok(self.fds.values().try_for_each(|fd| fcntl_setfd(fd, FdFlags::CLOEXEC))?)
     }
 }
 
-/// What the program before this one left open, once. The first call of a life, before anything is opened.
+/// What the program before this one left open, or a service manager kept for it, once. The first call of a life, before
+/// anything is opened.
 ///
 /// # Errors
-/// The variable names what is not open.
+/// A variable names what is not open.
 pub fn take() -> io::Result<Inherited> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let mut inherited = Inherited::default();
-    let text = env::var(VARIABLE).unwrap_or_default();
-    let mut pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
-    let own = std::process::id().to_string();
-    if pairs.next() != Some(("pid", &own)) || TAKEN.swap(true, Ordering::Relaxed) {
+    if TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(inherited);
     }
-    for (name, number) in pairs {
-        let number = number.parse::<u16>().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // SAFETY: the program before this one left this number open for it alone, it is taken once, and
+    let own = std::process::id().to_string();
+    let text = env::var(VARIABLE).unwrap_or_default();
+    let mut pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+    inherited.follows = pairs.next() == Some(("pid", &own));
+    let left: Vec<(String, u16)> = if inherited.follows {
+        pairs.map(|(name, number)| Ok((name.into(), number.parse()?))).collect::<Result<_, ParseIntError>>()
+    } else {
+        managed(&own)
+    }
+    .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    for (name, number) in left {
+        // SAFETY: whoever started this program left this number open for it alone, it is taken once, and
         // nothing has been opened that could have been given it; should it not be open, the next line fails.
         let fd = unsafe { OwnedFd::from_raw_fd(RawFd::from(number)) };
         fcntl_getfd(&fd)?;
         fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
-        inherited.insert(name, fd);
+        inherited.insert(&name, fd);
     }
     Ok(inherited)
+}
+
+/// What a service manager has kept.
+fn managed(own: &str) -> Result<Vec<(String, u16)>, ParseIntError> {
+    let [pid, count, names] = MANAGED.map(|name| env::var(name).unwrap_or_default());
+    if pid != own {
+        return Ok(Vec::new());
+    }
+    let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
+    Ok(names.zip(3..3_u16.saturating_add(count.parse()?)).collect())
 }

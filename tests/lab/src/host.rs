@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::lab::Lab;
 use crate::limits::{CONTROL_CALL_MAX, GUEST_BOOT_MAX, HOST_START_MAX};
 use crate::process::{Process, last_lines_of, output_within};
-use crate::vm::{Boot, Guest, Vm, Vmm};
+use crate::vm::{Boot, Guest, Move, Vm, Vmm};
 
 /// The agent's name, under `/usr/bin` in guests.
 const AGENT: &str = "vamos-agent";
@@ -206,21 +206,35 @@ impl Host {
     /// # Errors
     /// When vamosctl fails: the guest is where it was then, unless it says otherwise.
     pub fn migrate(&self, name: &str, vm: &mut Vm, guest: &Guest, to: &Host) -> Result<Value> {
-        self.migrate_with(name, vm, guest, to, &[])
+        self.migrate_by(name, vm, guest, to, |way| {
+            let options = self.migration(name, to, way);
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            self.ctl_json(&[&options[..], &["--bandwidth", "10000000000"]].concat())
+        })
     }
 
-    /// As [`Host::migrate`], with more options.
+    /// What vamosctl is told to move a guest with, but for how fast.
+    #[must_use]
+    pub fn migration(&self, name: &str, to: &Host, way: &Move) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let (target, from, into) = (path(&to.socket()), path(&way.source), path(&way.target));
+        let options =
+            ["migrate", name, "--to", &target, "--qmp", &from, "--to-qmp", &into, "--migrate-uri", &way.uri];
+        options.map(str::to_owned).to_vec()
+    }
+
+    /// Has `go` move a running guest.
     ///
     /// # Errors
-    /// As that.
-    pub fn migrate_with(
+    /// What `go` says: the guest is where it was then.
+    pub fn migrate_by<T>(
         &self,
         name: &str,
         vm: &mut Vm,
         guest: &Guest,
         to: &Host,
-        options: &[&str],
-    ) -> Result<Value> {
+        go: impl FnOnce(&Move) -> Result<T>,
+    ) -> Result<T> {
         let memory = format!("{}M", guest.memory_mib);
         let incoming =
             to.ctl(&["vm", "attach-args", name, "--vmm", "qemu", "--memory", &memory, "--incoming"])?;
@@ -228,13 +242,25 @@ impl Host {
         let image = self.lab.image(guest.vmm)?;
         let accelerator = self.lab.accelerator()?.option();
         let boot = Boot { name, guest, image: &image, attach: &incoming, accelerator, limit: GUEST_BOOT_MAX };
-        vm.migrate(&boot, self.lab.run(), |monitors| {
-            let target = to.socket().display().to_string();
-            let (from, into) = (monitors.source.display().to_string(), monitors.target.display().to_string());
-            let asked = ["migrate", name, "--to", &target, "--qmp", &from, "--to-qmp", &into];
-            let how = ["--migrate-uri", &monitors.uri, "--bandwidth", "10000000000"];
-            self.ctl_json(&[&asked[..], &how, options].concat())
-        })
+        vm.migrate(&boot, self.lab.run(), go)
+    }
+
+    /// What the last vamosctl that ran by itself complained of.
+    #[must_use]
+    pub fn ctl_log(&self) -> String {
+        last_lines_of(&self.directory.join("vamosctl.log"))
+    }
+
+    /// A vamosctl that runs by itself.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_ctl(&self, arguments: &[String]) -> Result<Process> {
+        let mut command = Command::new(&self.lab.artifacts().vamosctl);
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        let log = File::create(self.directory.join("vamosctl.log")).context("creating vamosctl's log")?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Process::start("vamosctl", command, self.lab.run())
     }
 
     /// Starts the agent in a guest that has been reset.

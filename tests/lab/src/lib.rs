@@ -39,4 +39,4 @@ pub use host::{Host, HostConfig, Transitions};
 pub use lab::Lab;
 pub use process::Process;
 pub use run::enter;
-pub use vm::{Guest, Output, Running, Vm, Vmm};
+pub use vm::{Guest, Move, Output, Running, Vm, Vmm};

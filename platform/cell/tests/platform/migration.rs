@@ -318,6 +318,34 @@ async fn k73_a_source_that_is_resumed_after_the_take_over_serves_nothing() {
     second.stop().await;
 }
 
+/// The same many times over, there and back, with a write under way at the instant of each take-over.
+#[tokio::test(flavor = "multi_thread")]
+async fn k73_no_source_accepts_a_write_after_any_of_many_take_overs() {
+    const MOVES: i64 = 30;
+    let (first, second) = hosts().await;
+    let (mut here, mut there) = (&first, &second);
+    let guest = Guest::at(here);
+    let session = prepare(&guest).await;
+    for round in 0..MOVES {
+        let old = guest.channel().await.unwrap();
+        let insert = format!("INSERT INTO done VALUES (5, {round})");
+        let writing = session.execute(&insert, &[]);
+        let (written, token) = tokio::join!(timeout(PATIENCE, writing), async {
+            let token = go(here, there, Step::Activate).await.unwrap();
+            guest.plug(there);
+            token
+        });
+        assert_eq!(written.expect("no answer").unwrap().changes, 1);
+        assert!(timeout(PATIENCE, old.open(VsockPort::FIRST_BINDING)).await.unwrap().is_err());
+        assert!(ProcessGuest::attach(&here.socket(VM)).await.is_err());
+        here.platform.forget(&vm_id(VM), token).await.unwrap();
+        std::mem::swap(&mut here, &mut there);
+    }
+    assert_eq!(number(&session, "SELECT count(*) FROM done").await, MOVES);
+    first.stop().await;
+    second.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn k73_a_vamosd_that_dies_does_not_change_who_has_the_vm() {
     let (first, second) = hosts().await;

@@ -70,7 +70,7 @@ struct Report {
 
 /// Moves a VM.
 pub async fn run(source: Channel, target: Channel, options: Migrate, json: bool) -> Result<(), Failure> {
-    let Migrate { vm, to, qmp, to_qmp, migrate_uri, bandwidth, keep_source, .. } = options;
+    let Migrate { vm, to, qmp, to_qmp, migrate_uri, bandwidth, keep_source } = options;
     let vmms = match (qmp, to_qmp, migrate_uri) {
         (Some(source), Some(target), Some(uri)) => Some(vmms(source, target, uri, bandwidth).await?),
         _ => None,
@@ -204,6 +204,8 @@ impl Ends {
         // Both to their ends: nothing can be taken back from under QEMU's hands.
         let (volume, memory) = tokio::join!(volume, memory);
         (report.bytes_frozen, report.vmm) = (volume?, report.vmm + memory?);
+        // A target that has died since is found out while all can still be taken back.
+        self.target.flush(wanted.clone()).await?;
         self.may_be_active = true;
         self.target.activate(wanted.clone()).await?;
         report.freeze = frozen.elapsed();
@@ -246,9 +248,11 @@ impl Vmms {
         if self.source.status().await? == MOVED {
             return Ok(());
         }
-        self.target.execute("migrate-incoming", json!({ "uri": self.uri })).await?;
-        self.source.migrate(&self.uri, self.bytes_per_second).await?;
-        Ok(())
+        if !self.source.is_migrating().await? {
+            self.target.execute("migrate-incoming", json!({ "uri": self.uri })).await?;
+            self.source.migrate(&self.uri, self.bytes_per_second).await?;
+        }
+        Ok(self.source.migrated().await?)
     }
 
     /// The guest runs at the source, with its device.

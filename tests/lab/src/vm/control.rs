@@ -158,7 +158,7 @@ impl Control {
     }
 
     /// The guest is about to move to another VMM, which has the other end of `stream`.
-    pub fn expect(&self, stream: &UnixStream) -> Result<()> {
+    pub fn go_on_with(&self, stream: &UnixStream) -> Result<()> {
         let next = stream.try_clone().context("sharing the next command channel")?;
         *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
         Ok(())

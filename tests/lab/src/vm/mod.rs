@@ -172,20 +172,21 @@ impl Vm {
         &mut self,
         boot: &Boot<'_>,
         run: &RunDir,
-        go: impl FnOnce(&Monitors) -> Result<T>,
+        go: impl FnOnce(&Move) -> Result<T>,
     ) -> Result<T> {
         let directory = directory(run)?;
         // The same files: QEMU moves what it has read of them with the guest.
         let initramfs = self.initramfs();
         let (mut process, control, qmp) = qemu::start(boot, &directory, &initramfs, run)?;
-        let monitors = Monitors {
+        let way = Move {
             source: qemu::monitor(&self.directory),
             target: qemu::monitor(&directory),
             uri: format!("unix:{}", directory.join("incoming.sock").display()),
+            processes: (self.process.id(), process.id()),
         };
-        await_monitor(&monitors.target, &mut process)?;
-        self.control.expect(&control)?;
-        let outcome = go(&monitors);
+        await_monitor(&way.target, &mut process)?;
+        self.control.go_on_with(&control)?;
+        let outcome = go(&way);
         if outcome.is_err() {
             self.control.moved(None);
             return outcome
@@ -247,10 +248,12 @@ const INITRAMFS: &str = "initramfs.cpio";
 
 /// What it takes to have one QEMU move a guest to another.
 #[derive(Debug)]
-pub(crate) struct Monitors {
-    pub source: PathBuf,
-    pub target: PathBuf,
-    pub uri: String,
+pub struct Move {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) uri: String,
+    /// Of the QEMU that the guest leaves, and of the other one.
+    pub processes: (u32, u32),
 }
 
 fn directory(run: &RunDir) -> Result<PathBuf> {
