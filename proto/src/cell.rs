@@ -17,6 +17,9 @@ pub const LENGTH_BYTES: usize = 4;
 /// The slot of what vamosd has in hand: taken from the front-end, not known to be done.
 pub const IN_HAND: u32 = 0;
 
+/// What the name of a database's copy ends with, after the database's.
+pub const SNAPSHOT_SUFFIX: &str = ".db.snapshot";
+
 /// Size of the memory in which a cell writes down its guest's streams for its successor, bytes.
 pub const ROSTER_BYTES: usize = 24 << 10;
 

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 use vamos_device::{Counters, Device, DeviceConfig, Polling, Roster};
 use vamos_proto::cell::{
-    self, Attach, Bind, Detached, Done, Layer, Ready, Start, Stats, Unbind, from_cell, to_cell,
+    self, Attach, Bind, Detached, Done, Layer, Ready, SNAPSHOT_SUFFIX, Start, Stats, Unbind, from_cell,
+    to_cell,
 };
 use vamos_proto::hello;
 use vamos_proto::id::{GuestCid, VmId, VmIdError};
 use vamos_sandbox::{Outcome, Report, VOLUME};
 use vamos_service::VmContext;
-use vamos_sqlite::{DatabaseFiles, Hold};
+use vamos_sqlite::{DatabaseFiles, Hold, snapshot};
 
 use crate::accept::Ports;
 use crate::control::{Control, ControlError};
@@ -60,6 +61,8 @@ struct Cell {
     files: BTreeMap<String, DatabaseFiles>,
     /// They are being copied.
     held: Vec<Hold>,
+    /// What takes its time.
+    answers: JoinSet<from_cell::Message>,
     attachment: Option<(u64, JoinHandle<Result<(), vamos_device::DeviceError>>)>,
     /// Messages handled when the attached device began.
     messages_before: u64,
@@ -95,6 +98,7 @@ pub async fn serve(
         volume: volume_path(&report),
         files: BTreeMap::new(),
         held: Vec::new(),
+        answers: JoinSet::new(),
         attachment: None,
         messages_before: 0,
         start,
@@ -131,6 +135,7 @@ impl Cell {
                         }
                     }
                 },
+                Some(Ok(answer)) = self.answers.join_next() => self.tell(answer).await,
                 (attachment, error) = ended(&mut self.attachment) => {
                     self.tell(from_cell::Message::Detached(Detached { attachment, error })).await;
                 }
@@ -179,11 +184,12 @@ impl Cell {
             }
             to_cell::Message::Stats(cell::StatsRequest { request }) => {
                 let messages = self.counters.snapshot().control_messages.wrapping_sub(self.messages_before);
-                from_cell::Message::Stats(Stats { request, counters: Some(self.snapshot()), messages })
+                from_cell::Message::Stats(Stats { request, counters: Some(self.counted()), messages })
             }
             to_cell::Message::Hold(cell::Hold { request, release }) => {
                 done(request, if release { self.release() } else { self.hold().await })
             }
+            to_cell::Message::Snapshot(cell::Snapshot { request }) => return self.copy_all(request),
             // The first message alone starts, and `run` takes the drain.
             to_cell::Message::Start(_) | to_cell::Message::Drain(_) => return,
         };
@@ -258,6 +264,17 @@ impl Cell {
         Ok(())
     }
 
+    /// Copies all databases at one instant, and answers when that is done: others are heard meanwhile.
+    fn copy_all(&mut self, request: u64) {
+        let copy = |(name, files): (&String, &DatabaseFiles)| {
+            (files.clone(), self.volume.join(format!("{name}{SNAPSHOT_SUFFIX}")))
+        };
+        let databases: Vec<_> = self.files.iter().map(copy).collect();
+        let work = spawn_blocking(move || snapshot(&databases).map_err(|error| chain(&error)));
+        self.answers
+            .spawn(async move { done(request, work.await.unwrap_or_else(|gone| Err(gone.to_string()))) });
+    }
+
     fn release(&mut self) -> Result<(), String> {
         self.held.clear();
         Ok(())
@@ -277,7 +294,7 @@ impl Cell {
         Ok(())
     }
 
-    fn snapshot(&self) -> cell::Counters {
+    fn counted(&self) -> cell::Counters {
         let now = self.counters.snapshot();
         cell::Counters {
             kicks_received: now.kicks_received,

@@ -131,6 +131,36 @@ pub enum Vm {
         #[arg(long, value_name = "TIME")]
         every: Option<humantime::Duration>,
     },
+    /// Copy a VM's databases as they are at one instant, while it runs.
+    ///
+    /// Without --qmp, take the VMM's own snapshot under the same name while the guest is paused.
+    Snapshot {
+        name: String,
+        /// The snapshot's name: 1 to 63 of a-z, A-Z, 0-9, '.', '_' and '-'.
+        snapshot: String,
+        #[command(flatten)]
+        guest: GuestState,
+    },
+    /// List the snapshots of a VM.
+    Snapshots { name: String },
+    /// Remove a snapshot.
+    RemoveSnapshot { name: String, snapshot: String },
+    /// Put a snapshot in the place of a VM's volume. Sessions of before are refused from then on.
+    Restore {
+        name: String,
+        snapshot: String,
+        #[command(flatten)]
+        guest: GuestState,
+    },
+    /// Make another VM, with the same bindings, of a snapshot.
+    Clone {
+        name: String,
+        /// The new VM.
+        new: String,
+        /// The snapshot; one is taken, and removed again, when left out.
+        #[arg(long, value_name = "NAME")]
+        snapshot: Option<String>,
+    },
     /// Print the VMM options that attach a VM's device.
     AttachArgs {
         name: String,
@@ -143,6 +173,18 @@ pub enum Vm {
         #[arg(long)]
         incoming: bool,
     },
+}
+
+/// Where a guest's own state is, for a snapshot of volume and guest together.
+#[derive(Debug, Args)]
+pub struct GuestState {
+    /// Monitor (QMP, a Unix socket) of the QEMU that runs the guest; to restore, of one that awaits it, started with
+    /// `vm attach-args --incoming`.
+    #[arg(long, value_name = "PATH", requires = "vm_state")]
+    pub qmp: Option<PathBuf>,
+    /// File with the guest's state.
+    #[arg(long, value_name = "FILE", requires = "qmp")]
+    pub vm_state: Option<PathBuf>,
 }
 
 /// Options of `migrate`.

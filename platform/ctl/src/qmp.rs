@@ -16,6 +16,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Longest a guest may take to let go of its device. Its kernel has to be up for that.
 const UNPLUG_MAX: Duration = Duration::from_secs(30);
 
+/// Longest QEMU may take to read a guest's state from a file.
+const LOAD_MAX: Duration = Duration::from_secs(600);
+
 /// From one look at a migration to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -59,6 +62,11 @@ pub enum QmpError {
         /// How long.
         limit: Duration,
     },
+}
+
+/// A path as a shell's single word.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 /// A session with a monitor.
@@ -147,6 +155,32 @@ impl Qmp {
     pub async fn status(&mut self) -> Result<String, QmpError> {
         let status = self.execute("query-status", json!({})).await?;
         Ok(status["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Writes the state of a guest that is stopped to a file. The guest can go on afterwards.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub async fn save(&mut self, file: &Path) -> Result<(), QmpError> {
+        self.migrate(&format!("exec:cat >{}", quoted(file)), Some(u64::MAX >> 1)).await?;
+        self.migrated().await
+    }
+
+    /// Has a QEMU that awaits a guest read its state from a file, and waits until it has.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub async fn load(&mut self, file: &Path) -> Result<(), QmpError> {
+        self.execute("migrate-incoming", json!({ "uri": format!("exec:cat {}", quoted(file)) })).await?;
+        let deadline = Instant::now() + LOAD_MAX;
+        while self.status().await? == "inmigrate" {
+            if Instant::now() >= deadline {
+                let (path, what) = (self.path.clone(), "read the guest's state".to_owned());
+                return Err(QmpError::Slow { path, what, limit: LOAD_MAX });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Ends QEMU, and waits until it has. One that is gone already is as good.

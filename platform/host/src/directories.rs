@@ -61,6 +61,7 @@ impl Directories {
         let locks = [lock(state)?, lock(run)?];
         make(&state.join("volumes"))?;
         make(&state.join("arriving"))?;
+        make(&state.join("snapshots"))?;
         make(&run.join("vms"))?;
         Ok(Self { state: state.into(), run: run.into(), _locks: locks })
     }
@@ -78,6 +79,11 @@ impl Directories {
     /// Where the directory of a VM that comes from another host is put together.
     pub fn arriving(&self, vm: &str) -> PathBuf {
         self.state.join("arriving").join(vm)
+    }
+
+    /// Where the snapshots of a VM's volume are.
+    pub fn snapshots(&self, vm: &str) -> PathBuf {
+        self.state.join("snapshots").join(vm)
     }
 
     /// The control plane's socket.

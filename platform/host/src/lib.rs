@@ -15,5 +15,6 @@ pub mod migration;
 pub mod names;
 pub mod platform;
 pub mod registry;
+pub mod snapshot;
 mod systemd;
 pub mod vm;

@@ -109,3 +109,9 @@ pub const MIGRATION_MESSAGE_BYTES_MAX: usize = (1 << 20) + (16 << 10);
 
 /// Longest description of a migration's other side, bytes.
 pub const MIGRATION_PEER_BYTES_MAX: usize = 512;
+
+/// Longest a cell may take to copy its databases for a snapshot.
+pub const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
+
+/// Snapshots of one VM.
+pub const SNAPSHOTS_PER_VM_MAX: usize = 256;

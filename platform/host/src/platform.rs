@@ -31,7 +31,9 @@ use crate::limits::{DRAIN_DEFAULT, UPGRADE_WAIT_MAX};
 use crate::migration::MigrationError;
 use crate::migration::source::Departures;
 use crate::names::{ServiceKind, ServiceName};
-use crate::registry::{BindingRow, Custody, Registry, RegistryError, ServiceRow, Terms, VmRow};
+use crate::registry::{BindingRow, Custody, Registry, RegistryError, Restoration, ServiceRow, Terms, VmRow};
+use crate::snapshot::SnapshotError;
+use crate::snapshot::volume::Remaking;
 use crate::vm::{Status, Vm, VmError};
 
 /// Why something could not be done.
@@ -46,6 +48,9 @@ pub enum PlatformError {
     /// A migration does not go on.
     #[error(transparent)]
     Migration(#[from] MigrationError),
+    /// A snapshot is not taken or used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// A directory or socket.
     #[error("{action} {}: {source}", .path.display())]
     File {
@@ -84,6 +89,8 @@ pub struct Platform {
     registry: Arc<Mutex<Registry>>,
     vms: sync::Mutex<BTreeMap<VmId, Arc<Vm>>>,
     departures: Departures,
+    /// Held while a snapshot is taken, used or removed.
+    snapshots: sync::Mutex<()>,
     ending: CancellationToken,
     upgrade: sync::Notify,
     since: Instant,
@@ -123,20 +130,18 @@ impl Platform {
             registry: Arc::new(Mutex::new(registry)),
             vms: sync::Mutex::default(),
             departures: Departures::default(),
+            snapshots: sync::Mutex::default(),
             ending: CancellationToken::new(),
             upgrade: sync::Notify::new(),
             since: Instant::now(),
         });
         let (rows, bindings) =
             platform.registry(|registry| Ok((registry.vms()?, registry.bindings(None)?))).await?;
-        let recipes: Vec<_> = rows
-            .iter()
-            .filter(|row| matches!(row.custody, Custody::Here(_)))
-            .map(|row| {
-                let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
-                platform.recipe(row, own)
-            })
-            .collect();
+        let mut recipes = Vec::new();
+        for row in rows.iter().filter(|row| matches!(row.custody, Custody::Here(_))) {
+            let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
+            recipes.push(platform.recipe_of(row, own).await?);
+        }
         let adopted = platform.collect(&recipes).await;
         let mut vms = platform.vms.lock().await;
         for (recipe, adopted) in recipes.into_iter().zip(adopted) {
@@ -234,6 +239,31 @@ impl Platform {
         Ok(Vm::start(recipe, listener, socket))
     }
 
+    /// How a VM's cell is started as things are.
+    pub(crate) async fn recipe_of(
+        &self,
+        row: &VmRow,
+        bindings: Vec<BindingRow>,
+    ) -> Result<Recipe, PlatformError> {
+        let name = row.name.clone();
+        let restoration = self.registry(move |registry| registry.restoration(&name)).await?;
+        Ok(Recipe {
+            remaking: restoration.map(|from| self.remaking(row, &from)),
+            ..self.recipe(row, bindings)
+        })
+    }
+
+    fn remaking(&self, row: &VmRow, from: &Restoration) -> Remaking {
+        let (registry, vm) = (self.registry.clone(), row.name.clone());
+        let done = move || registry.lock().unwrap_or_else(PoisonError::into_inner).end_restoration(&vm);
+        Remaking {
+            from: self.directories.snapshots(from.source.as_str()).join(from.snapshot.as_str()),
+            volume: self.volume_of(&row.name),
+            uid: row.uid,
+            done: Arc::new(done),
+        }
+    }
+
     fn recipe(&self, row: &VmRow, bindings: Vec<BindingRow>) -> Recipe {
         let cells = &self.config.cells;
         let limits =
@@ -264,6 +294,7 @@ impl Platform {
                 polling_us: cells.polling_us,
             },
             rendezvous: self.directories.rendezvous(row.name.as_str()),
+            remaking: None,
             volume,
         }
     }
@@ -335,12 +366,14 @@ impl Platform {
         }
         self.directories.remove_vm_run(name.as_str());
         if purge {
-            let path = self.directories.volume(name.as_str());
-            match fs::remove_dir_all(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(PlatformError::File { action: "remove", path, source });
+            let all = [self.directories.volume(name.as_str()), self.directories.snapshots(name.as_str())];
+            for path in all {
+                match fs::remove_dir_all(&path) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(PlatformError::File { action: "remove", path, source });
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         self.registry(move |registry| registry.delete_vm(&name, purge)).await
@@ -379,6 +412,11 @@ impl Platform {
         self.registry(move |registry| registry.keep_custody(&name, &custody)).await
     }
 
+    /// One snapshot at a time.
+    pub(crate) fn snapshots(&self) -> &sync::Mutex<()> {
+        &self.snapshots
+    }
+
     /// VMs that leave.
     pub(crate) fn departures(&self) -> &Departures {
         &self.departures
@@ -397,6 +435,7 @@ impl Platform {
     /// Starts a cell for a VM that is on this host, unless it has one.
     pub(crate) async fn serve(&self, name: &VmId) -> Result<(), PlatformError> {
         let (row, bindings) = (self.row(name).await?, self.bindings(Some(name.clone())).await?);
+        let recipe = self.recipe_of(&row, bindings).await?;
         let mut vms = self.vms.lock().await;
         if self.ending.is_cancelled() {
             return Err(PlatformError::Ending);
@@ -404,7 +443,7 @@ impl Platform {
         if vms.contains_key(name) {
             return Ok(());
         }
-        let vm = Arc::new(self.run(self.recipe(&row, bindings), None)?);
+        let vm = Arc::new(self.run(recipe, None)?);
         vms.insert(name.clone(), vm.clone());
         drop(vms);
         vm.started().await;

@@ -8,6 +8,7 @@
 //! tells.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::connection::{Conn, Role};
@@ -32,6 +33,15 @@ impl SqliteEngine {
 }
 
 impl DatabaseFiles {
+    /// The database's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.database.path
+    }
+
+    pub(crate) fn connect(&self, role: Role) -> rusqlite::Result<Conn> {
+        self.database.connect(role)
+    }
+
     /// Pins the log. Blocks for as long as a disk takes.
     ///
     /// # Errors

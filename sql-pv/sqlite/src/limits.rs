@@ -107,3 +107,9 @@ pub const SQLITE_LIMITS: [(Limit, i32); 11] = [
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
     (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
 ];
+
+/// Instants at which a snapshot of several databases is tried before it is given up.
+pub const SNAPSHOT_ATTEMPTS_MAX: u32 = 2_000;
+
+/// Between two of them.
+pub const SNAPSHOT_PAUSE: Duration = Duration::from_micros(500);

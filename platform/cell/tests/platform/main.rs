@@ -8,5 +8,6 @@ mod isolation;
 mod keeper;
 mod life;
 mod migration;
+mod snapshots;
 mod support;
 mod volumes;

@@ -23,18 +23,31 @@ use crate::support::{DATABASE, Host, PATIENCE, number, vm_id};
 const VM: &str = "mover";
 
 /// A guest whose device is plugged in now here, now there: opens streams through whatever device it has.
-struct Guest {
+pub struct Guest {
     socket: Mutex<PathBuf>,
     device: tokio::sync::Mutex<Option<(PathBuf, Channel)>>,
 }
 
 impl Guest {
+    pub fn of(socket: PathBuf) -> Arc<Self> {
+        Arc::new(Self { socket: Mutex::new(socket), device: tokio::sync::Mutex::default() })
+    }
+
     fn at(host: &Host) -> Arc<Self> {
-        Arc::new(Self { socket: Mutex::new(host.socket(VM)), device: tokio::sync::Mutex::default() })
+        Self::of(host.socket(VM))
+    }
+
+    pub fn plug_at(&self, socket: PathBuf) {
+        *self.socket.lock().unwrap() = socket;
     }
 
     fn plug(&self, host: &Host) {
-        *self.socket.lock().unwrap() = host.socket(VM);
+        self.plug_at(host.socket(VM));
+    }
+
+    /// Takes the device away; the next stream is opened through another one.
+    pub async fn unplug(&self) {
+        *self.device.lock().await = None;
     }
 
     async fn channel(&self) -> std::io::Result<Channel> {
@@ -52,7 +65,7 @@ impl Guest {
         }
     }
 
-    async fn session(self: &Arc<Self>) -> Session {
+    pub async fn session(self: &Arc<Self>) -> Session {
         let client = Client::dial(self.clone()).await.unwrap();
         client.open(DATABASE, "tests").await.unwrap()
     }

@@ -4,6 +4,7 @@ mod binding;
 mod host;
 mod migrate;
 mod service;
+mod snapshot;
 mod vm;
 
 use crate::cli::{Cli, Command};

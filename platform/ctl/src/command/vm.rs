@@ -5,6 +5,7 @@ use tonic::transport::Channel;
 use vamos_proto::control::vms_client::VmsClient;
 use vamos_proto::control::{self as proto, CreateVmRequest, DeleteVmRequest, ListVmsRequest, StatsRequest};
 
+use super::snapshot;
 use crate::attach_args::{attach_args, incoming_args};
 use crate::cli::{Vm, Vmm};
 use crate::failure::Failure;
@@ -28,6 +29,17 @@ pub async fn run(channel: Channel, verb: Vm, json: bool) -> Result<(), Failure> 
             print(json, &json!({"deleted": name, "purged": purge}), &text);
         }
         Vm::Stats { name, every } => stats(&mut vms, name, every, json).await?,
+        Vm::Snapshot { name, snapshot, guest } => {
+            snapshot::take(&mut vms, name, snapshot, guest, json).await?
+        }
+        Vm::Snapshots { name } => snapshot::list(&mut vms, name, json).await?,
+        Vm::RemoveSnapshot { name, snapshot } => snapshot::remove(&mut vms, name, snapshot, json).await?,
+        Vm::Restore { name, snapshot, guest } => {
+            show(&snapshot::restore(&mut vms, name, snapshot, guest).await?, json);
+        }
+        Vm::Clone { name, new, snapshot } => {
+            show(&snapshot::clone(&mut vms, name, new, snapshot).await?, json);
+        }
         Vm::AttachArgs { vmm: Vmm::Qemu, memory, incoming: true, .. } => {
             print_args(&incoming_args(&memory), json);
         }

@@ -24,6 +24,7 @@ use vamos_sandbox::cgroup::{Cgroup, CgroupLimits, Hierarchy};
 use super::channel::{CellChannel, ChannelError};
 use super::logs;
 use crate::limits::CELL_START_MAX;
+use crate::snapshot::volume::{Remaking, RemakingError};
 
 /// Everything that starting one VM's cell takes.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Recipe {
     pub start: Start,
     /// Where the next vamosd finds the cell.
     pub rendezvous: PathBuf,
+    /// What is to be done to the volume before there is a cell.
+    pub remaking: Option<Remaking>,
 }
 
 /// Why a cell did not start.
@@ -57,6 +60,9 @@ pub enum StartError {
         /// What is wrong with it and what to do.
         reason: String,
     },
+    /// The volume is not made of its snapshot yet.
+    #[error("make the volume of its snapshot: {0}")]
+    Remaking(#[from] RemakingError),
     /// The program cannot be run.
     #[error("run {}: {source}", .binary.display())]
     Spawn {
@@ -95,7 +101,10 @@ pub enum StartError {
 impl StartError {
     /// Whether trying again is pointless until somebody does something.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, Self::Volume { .. } | Self::Spawn { .. } | Self::Cgroup(_) | Self::Refused(_))
+        matches!(
+            self,
+            Self::Volume { .. } | Self::Remaking(_) | Self::Spawn { .. } | Self::Cgroup(_) | Self::Refused(_)
+        )
     }
 }
 
@@ -119,6 +128,19 @@ pub(super) struct Process {
 }
 
 impl Recipe {
+    /// Makes the volume of a snapshot, if that is still to be done.
+    ///
+    /// # Errors
+    /// [`StartError::Remaking`]; it is still to be done.
+    pub async fn remake(&mut self) -> Result<(), StartError> {
+        if let Some(remaking) = self.remaking.clone() {
+            let made = spawn_blocking(move || remaking.run()).await;
+            made.map_err(|gone| StartError::Ended(gone.to_string()))??;
+            self.remaking = None;
+        }
+        Ok(())
+    }
+
     /// Starts the cell and waits until it serves. It keeps a duplicate of `listener`, where front-ends connect.
     ///
     /// # Errors

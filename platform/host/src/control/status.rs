@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use crate::migration::MigrationError;
 use crate::platform::PlatformError;
 use crate::registry::{Custody, RegistryError};
+use crate::snapshot::SnapshotError;
 use crate::vm::VmError;
 
 /// The status of a request that names something that cannot be a name.
@@ -41,6 +42,12 @@ fn code_and_remedy(error: &PlatformError) -> (Code, &'static str) {
         PlatformError::Registry(error) => registry(error),
         PlatformError::Vm(error) => vm(error),
         PlatformError::Migration(error) => migration(error),
+        PlatformError::Snapshot(SnapshotError::File { source, .. })
+            if source.kind() == io::ErrorKind::StorageFull =>
+        {
+            (Code::ResourceExhausted, "make room in the state directory")
+        }
+        PlatformError::Snapshot(_) => (Code::Internal, "the log of vamosd may say more"),
         PlatformError::File { .. } => (Code::Internal, "the log of vamosd may say more"),
         PlatformError::Ending => (Code::Unavailable, "try again when it has been restarted"),
     }
@@ -68,6 +75,7 @@ fn registry(error: &RegistryError) -> (Code, &'static str) {
         RegistryError::Elsewhere { .. } => {
             (Code::FailedPrecondition, "ask the host that has it, or end the migration with vamosctl migrate")
         }
+        RegistryError::Wanted { .. } => (Code::FailedPrecondition, "wait until the VM has a cell"),
         RegistryError::InUse { .. } => (Code::FailedPrecondition, "unbind it from those first"),
         RegistryError::OtherKind { .. } => {
             (Code::FailedPrecondition, "give the new service a name of its own")

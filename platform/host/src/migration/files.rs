@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 /// What a database's file and its log end with.
-pub(super) const DATABASE: &str = ".db";
+pub(crate) const DATABASE: &str = ".db";
 pub(super) const LOG: &str = ".db-wal";
 
 /// The databases in a volume, by name.
-pub(super) fn databases(volume: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn databases(volume: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(volume)? {
         let path = entry?.path();
@@ -32,7 +32,7 @@ pub(super) fn log_of(database: &Path) -> PathBuf {
 }
 
 /// Opens a regular file for reading; `None` when there is none.
-pub(super) fn regular(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn regular(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match open(path, flags, Mode::empty()) {
         Ok(file) => file,

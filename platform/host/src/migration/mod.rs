@@ -10,7 +10,7 @@
 
 mod arrival;
 mod departure;
-mod files;
+pub(crate) mod files;
 mod log;
 pub(crate) mod source;
 mod target;

@@ -8,6 +8,7 @@ mod custody;
 mod reconcile;
 mod schema;
 mod services;
+mod snapshots;
 mod vms;
 
 #[cfg(test)]
@@ -18,11 +19,12 @@ use std::path::Path;
 use rusqlite::Connection;
 use vamos_proto::id::{GuestCid, VmId};
 
-use crate::names::ServiceName;
+use crate::names::{ServiceName, SnapshotName};
 
 pub use bindings::{BindingRow, Terms};
 pub use custody::{Custody, Token};
 pub use services::ServiceRow;
+pub use snapshots::{Restoration, SnapshotRow};
 pub use vms::{SessionSecret, VmRow};
 
 /// Why the registry refuses or fails.
@@ -82,6 +84,14 @@ pub enum RegistryError {
         vm: VmId,
         /// Where it is.
         now: Custody,
+    },
+    /// Volumes are being made from the snapshot.
+    #[error("snapshot {snapshot} of VM {vm} is just being made a volume")]
+    Wanted {
+        /// Whose.
+        vm: VmId,
+        /// Which.
+        snapshot: SnapshotName,
     },
     /// VMs are bound to the service.
     #[error("service {service} is bound to {}", .vms.join(", "))]

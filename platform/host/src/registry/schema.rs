@@ -39,7 +39,7 @@ CREATE TABLE binding (
 ";
 
 /// What leads from each version to the next, the first from 1 to 2. Only ever added to.
-const STEPS: &[&str] = &[SECRETS, MIGRATIONS];
+const STEPS: &[&str] = &[SECRETS, MIGRATIONS, SNAPSHOTS];
 
 /// Version of the tables after all of [`STEPS`].
 const VERSION: i32 = 1 + STEPS.len() as i32;
@@ -65,6 +65,25 @@ CREATE TABLE migration (
     state TEXT NOT NULL,
     token BLOB NOT NULL,
     peer TEXT NOT NULL
+) STRICT;
+";
+
+/// Snapshots of volumes, and what is to be made of one before the VM has another cell.
+const SNAPSHOTS: &str = "
+CREATE TABLE snapshot (
+    vm TEXT NOT NULL REFERENCES identity (vm) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    -- Of the VM when it was taken.
+    generation INTEGER NOT NULL,
+    -- Seconds since 1970, for people.
+    taken INTEGER NOT NULL,
+    PRIMARY KEY (vm, name)
+) STRICT;
+CREATE TABLE restoration (
+    vm TEXT PRIMARY KEY REFERENCES vm (name) ON DELETE CASCADE,
+    source TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    FOREIGN KEY (source, snapshot) REFERENCES snapshot (vm, name)
 ) STRICT;
 ";
 

@@ -17,7 +17,7 @@ use vamos_proto::id::VmId;
 
 use crate::cell::adopt::Adopted;
 use crate::cell::spawn::Recipe;
-use crate::limits::{CELL_REPLY_MAX, CELL_START_MAX};
+use crate::limits::{CELL_REPLY_MAX, CELL_START_MAX, SNAPSHOT_MAX};
 use supervisor::Supervisor;
 
 /// Commands that may wait for the supervisor.
@@ -89,6 +89,15 @@ enum Command {
     /// End the cell, then the supervisor.
     Stop {
         drain: Duration,
+        reply: Reply<()>,
+    },
+    /// Copy the databases as they are at one instant.
+    Snapshot {
+        reply: Reply<()>,
+    },
+    /// Replace the cell at once by one of another recipe.
+    Renew {
+        recipe: Box<Recipe>,
         reply: Reply<()>,
     },
     /// Keep the volume's files fit for being copied, or no longer.
@@ -199,6 +208,23 @@ impl Vm {
         if let Some(task) = self.task.lock().await.take() {
             let _ = task.await;
         }
+    }
+
+    /// Has every database copied as it is at one instant, to a file beside it.
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub async fn snapshot(&self) -> Result<(), VmError> {
+        self.ask(SNAPSHOT_MAX, |reply| Command::Snapshot { reply }).await
+    }
+
+    /// Replaces the cell at once by one of another recipe.
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub async fn renew(&self, recipe: Recipe) -> Result<(), VmError> {
+        let limit = CELL_START_MAX + CELL_REPLY_MAX;
+        self.ask(limit, |reply| Command::Renew { recipe: Box::new(recipe), reply }).await
     }
 
     /// Keeps the volume's files fit for being copied while they are written to, until this cell ends.

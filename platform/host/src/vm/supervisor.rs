@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vamos_proto::cell::{
-    Bind, Counters, Drain, Hold, Release, Start, StatsRequest, Unbind, from_cell, to_cell,
+    Bind, Counters, Drain, Hold, Release, Snapshot, Start, StatsRequest, Unbind, from_cell, to_cell,
 };
 use vamos_proto::control::VmState;
 
@@ -100,7 +100,10 @@ impl Supervisor {
         let farewell = loop {
             let cell = match self.collected().await {
                 Some(cell) => Ok(cell),
-                None => self.recipe.start(self.listener.as_fd()).await,
+                None => match self.recipe.remake().await {
+                    Ok(()) => self.recipe.start(self.listener.as_fd()).await,
+                    Err(error) => Err(error),
+                },
             };
             let pause = match cell {
                 Ok(cell) => match self.serve(cell, &mut backoff).await {
@@ -327,6 +330,15 @@ impl Supervisor {
                 let request = self.request(Pending::Done(reply));
                 cell.channel.send(to_cell::Message::Hold(Hold { request, release }), &[]).await?;
             }
+            Some(Command::Snapshot { reply }) => {
+                let request = self.request(Pending::Done(reply));
+                cell.channel.send(to_cell::Message::Snapshot(Snapshot { request }), &[]).await?;
+            }
+            Some(Command::Renew { recipe, reply }) => {
+                self.end_cell(cell, None).await;
+                self.recipe = *recipe;
+                return Ok(Some(End::Replace(reply)));
+            }
             Some(Command::Depart { reply }) => {
                 self.end_cell(cell, None).await;
                 return Ok(Some(End::Depart(reply)));
@@ -403,7 +415,12 @@ impl Supervisor {
                 let _ = reply.send(Ok(()));
                 return true;
             }
-            Command::Hold { release: false, reply } => {
+            Command::Renew { recipe, reply } => {
+                self.recipe = *recipe;
+                let _ = reply.send(Ok(()));
+                return true;
+            }
+            Command::Hold { release: false, reply } | Command::Snapshot { reply } => {
                 let _ = reply.send(Err(no_cell()));
             }
             Command::Hold { release: true, reply } => {

@@ -14,9 +14,9 @@ use vamos_proto::control;
 use vamos_proto::id::VmId;
 
 use super::status::invalid;
-use crate::names::ServiceName;
+use crate::names::{ServiceName, SnapshotName};
 use crate::platform::{Platform, VmView};
-use crate::registry::{BindingRow, ServiceRow};
+use crate::registry::{BindingRow, ServiceRow, SnapshotRow};
 
 /// What serves the requests.
 #[derive(Debug)]
@@ -36,6 +36,15 @@ fn vm_name(name: String) -> Result<VmId, Status> {
 
 fn service_name(name: String) -> Result<ServiceName, Status> {
     ServiceName::new(name).map_err(invalid)
+}
+
+fn snapshot_name(name: String) -> Result<SnapshotName, Status> {
+    SnapshotName::new(name).map_err(invalid)
+}
+
+fn snapshot(row: SnapshotRow) -> control::Snapshot {
+    let SnapshotRow { vm, name, generation, taken } = row;
+    control::Snapshot { vm: vm.to_string(), name: name.to_string(), generation, taken }
 }
 
 fn vm(view: VmView) -> control::Vm {

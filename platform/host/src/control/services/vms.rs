@@ -9,13 +9,14 @@ use tokio::time::sleep;
 use tonic::{Request, Response, Status, async_trait};
 use vamos_proto::control::vms_server::Vms;
 use vamos_proto::control::{
-    CreateVmRequest, DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListVmsRequest, ListVmsResponse,
-    StatsRequest, Vm, VmStats,
+    CloneRequest, CreateVmRequest, DeleteVmRequest, DeleteVmResponse, GetVmRequest, ListSnapshotsRequest,
+    ListSnapshotsResponse, ListVmsRequest, ListVmsResponse, RemoveSnapshotRequest, RemoveSnapshotResponse,
+    RestoreRequest, Snapshot, StatsRequest, TakeSnapshotRequest, Vm, VmStats,
 };
 use vamos_proto::id::{GuestCid, VmId};
 
 use super::super::status;
-use super::{Api, vm, vm_name};
+use super::{Api, snapshot, snapshot_name, vm, vm_name};
 use crate::limits::STATS_INTERVAL_MIN;
 use crate::platform::Platform;
 
@@ -42,6 +43,47 @@ impl Vms for Api {
         let DeleteVmRequest { name, purge } = request.into_inner();
         self.platform.delete_vm(vm_name(name)?, purge).await.map_err(status::of)?;
         Ok(Response::new(DeleteVmResponse {}))
+    }
+
+    async fn take_snapshot(
+        &self,
+        request: Request<TakeSnapshotRequest>,
+    ) -> Result<Response<Snapshot>, Status> {
+        let TakeSnapshotRequest { vm, name } = request.into_inner();
+        let (vm, name) = (vm_name(vm)?, snapshot_name(name)?);
+        let taken = self.platform.take_snapshot(&vm, name).await.map_err(status::of)?;
+        Ok(Response::new(snapshot(taken)))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<ListSnapshotsResponse>, Status> {
+        let vm = vm_name(request.into_inner().vm)?;
+        let snapshots = self.platform.snapshots_of(&vm).await.map_err(status::of)?;
+        Ok(Response::new(ListSnapshotsResponse { snapshots: snapshots.into_iter().map(snapshot).collect() }))
+    }
+
+    async fn remove_snapshot(
+        &self,
+        request: Request<RemoveSnapshotRequest>,
+    ) -> Result<Response<RemoveSnapshotResponse>, Status> {
+        let RemoveSnapshotRequest { vm, name } = request.into_inner();
+        let (vm, name) = (vm_name(vm)?, snapshot_name(name)?);
+        self.platform.remove_snapshot(&vm, name).await.map_err(status::of)?;
+        Ok(Response::new(RemoveSnapshotResponse {}))
+    }
+
+    async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<Vm>, Status> {
+        let RestoreRequest { vm: name, snapshot } = request.into_inner();
+        let (name, snapshot) = (vm_name(name)?, snapshot_name(snapshot)?);
+        Ok(Response::new(vm(self.platform.restore_vm(&name, snapshot).await.map_err(status::of)?)))
+    }
+
+    async fn clone(&self, request: Request<CloneRequest>) -> Result<Response<Vm>, Status> {
+        let CloneRequest { vm: source, snapshot, name } = request.into_inner();
+        let (source, snapshot, name) = (vm_name(source)?, snapshot_name(snapshot)?, vm_name(name)?);
+        Ok(Response::new(vm(self.platform.clone_vm(&source, name, snapshot).await.map_err(status::of)?)))
     }
 
     type StatsStream = Pin<Box<dyn Stream<Item = Result<VmStats, Status>> + Send>>;
