@@ -29,5 +29,8 @@ fn control_plane(out: &Path) -> Result<(), Box<dyn Error>> {
         .extern_path(".vamos.policy.v1", "crate::policy")
         .extern_path(".vamos.cell.v1", "crate::cell")
         .compile_fds(control)?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds(protox::compile(["etcd.proto"], ["proto"])?)?;
     Ok(())
 }

@@ -7,6 +7,8 @@
 pub mod cell;
 #[cfg(feature = "grpc")]
 pub mod control;
+#[cfg(feature = "grpc")]
+pub mod etcd;
 pub mod frame;
 pub mod hello;
 pub mod id;

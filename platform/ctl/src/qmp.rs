@@ -157,13 +157,35 @@ impl Qmp {
         Ok(status["status"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Writes the state of a guest that is stopped to a file. The guest can go on afterwards.
+    /// Writes the state of a guest that is stopped to a file, which is whole or not there. The guest can go on
+    /// afterwards.
     ///
     /// # Errors
     /// [`QmpError`].
     pub async fn save(&mut self, file: &Path) -> Result<(), QmpError> {
-        self.migrate(&format!("exec:cat >{}", quoted(file)), Some(u64::MAX >> 1)).await?;
-        self.migrated().await
+        let mut partial = file.as_os_str().to_owned();
+        partial.push(".partial");
+        let (partial, done) = (PathBuf::from(partial), quoted(file));
+        let draft = quoted(&partial);
+        // QEMU hears nothing of what becomes of the bytes: the file gets its name when they are on the disk.
+        let command =
+            format!("exec:rm -f {done}; cat >{draft} && sync {draft} && mv {draft} {done} || rm -f {draft}");
+        self.migrate(&command, Some(u64::MAX >> 1)).await?;
+        self.migrated().await?;
+        let deadline = Instant::now() + LOAD_MAX;
+        while !file.exists() {
+            if !partial.exists() && !file.exists() {
+                let source =
+                    std::io::Error::other("the guest's state could not be written; is the disk full?");
+                return Err(QmpError::Socket { path: file.to_owned(), source });
+            }
+            if Instant::now() >= deadline {
+                let (path, what) = (self.path.clone(), "had the guest's state written".to_owned());
+                return Err(QmpError::Slow { path, what, limit: LOAD_MAX });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Has a QEMU that awaits a guest read its state from a file, and waits until it has.
@@ -214,6 +236,7 @@ impl Qmp {
         if self.has("/machine/peripheral", device).await? {
             self.events.clear();
             self.execute("device_del", json!({ "id": device })).await?;
+            // A guest that is asked and does not let go may do so later: whoever asks again waits again.
             self.wait_event("DEVICE_DELETED", |data| data["device"] == device, UNPLUG_MAX).await?;
         }
         if self.has("/chardevs", chardev).await? {

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod directories;
 pub mod doctor;
 pub mod keeper;
+pub mod lease;
 pub mod limits;
 pub mod migration;
 pub mod names;

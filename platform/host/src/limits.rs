@@ -115,3 +115,6 @@ pub const SNAPSHOT_MAX: Duration = Duration::from_secs(600);
 
 /// Snapshots of one VM.
 pub const SNAPSHOTS_PER_VM_MAX: usize = 256;
+
+/// Longest a member of etcd may take for an answer before another one is asked.
+pub const ETCD_ANSWER_MAX: Duration = Duration::from_secs(2);

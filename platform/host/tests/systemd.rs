@@ -46,17 +46,16 @@ fn start(directory: &Path, manager: &UnixDatagram, kept: Option<OwnedFd>) -> (Ch
         command.fd_mappings(vec![FdMapping { parent_fd: fd, child_fd: 3 }]).unwrap();
     }
     let process = command.spawn().unwrap();
-    let mut stored = None;
-    loop {
+    let (mut stored, mut ready) = (None, false);
+    while !ready {
         let (said, fd) = heard(manager);
         if said.contains("FDSTORE=1") {
             assert!(said.contains("FDNAME=control"), "{said}");
             stored = fd;
         }
-        if said.contains("READY=1") {
-            return (process, stored.expect("it keeps its listener for itself"));
-        }
+        ready = said.contains("READY=1");
     }
+    (process, stored.expect("it keeps its listener for itself"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

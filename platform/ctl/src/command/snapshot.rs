@@ -36,18 +36,25 @@ pub async fn take(
                 absolute(&file).map_err(|error| Failure::Vmm(format!("{}: {error}", file.display())))?;
             let socket = vms.get(GetVmRequest { name: vm }).await?.into_inner().socket;
             let mut qmp = Qmp::connect(&qmp).await?;
+            qmp.unplug(DEVICE, CHARDEV).await?;
             let taken = async {
-                qmp.unplug(DEVICE, CHARDEV).await?;
                 qmp.execute("stop", json!({})).await?;
-                let snapshot = vms.take_snapshot(asked).await?.into_inner();
+                let snapshot = vms.take_snapshot(asked.clone()).await?.into_inner();
                 qmp.save(&file).await?;
                 Ok::<_, Failure>(snapshot)
             };
             let taken = taken.await;
             // Whatever became of it, the guest goes on.
-            qmp.execute("cont", json!({})).await?;
-            qmp.plug(DEVICE, CHARDEV, &socket).await?;
-            taken?
+            let goes_on = qmp.execute("cont", json!({})).await.map(drop);
+            let plugged = qmp.plug(DEVICE, CHARDEV, &socket).await;
+            if taken.is_err() {
+                // Half of a pair is of no use. That there is none is as good.
+                let TakeSnapshotRequest { vm, name } = asked;
+                let _ = vms.remove_snapshot(RemoveSnapshotRequest { vm, name }).await;
+            }
+            let taken = taken?;
+            goes_on.and(plugged)?;
+            taken
         }
         _ => vms.take_snapshot(asked).await?.into_inner(),
     };

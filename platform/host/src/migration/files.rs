@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 /// What a database's file and its log end with.
 pub(crate) const DATABASE: &str = ".db";
-pub(super) const LOG: &str = ".db-wal";
+pub(crate) const LOG: &str = ".db-wal";
 
 /// The databases in a volume, by name.
 pub(crate) fn databases(volume: &Path) -> io::Result<Vec<PathBuf>> {
@@ -25,7 +25,7 @@ pub(crate) fn databases(volume: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The log of a database.
-pub(super) fn log_of(database: &Path) -> PathBuf {
+pub(crate) fn log_of(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push("-wal");
     path.into()

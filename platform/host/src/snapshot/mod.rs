@@ -121,6 +121,8 @@ impl Platform {
         new: VmId,
         name: SnapshotName,
     ) -> Result<VmView, PlatformError> {
+        let _one_at_a_time = self.snapshots().lock().await;
+        self.here_to_stay(vm).await?;
         let volume = self.volume_of(&new);
         if volume.exists() {
             return Err(MigrationError::VolumeExists(volume).into());

@@ -64,7 +64,7 @@ impl Remaking {
         }
         for entry in fs::read_dir(volume).map_err(failed("list", volume))? {
             let path = entry.map_err(failed("list", volume))?.path();
-            if !path.to_string_lossy().ends_with(NEW) {
+            if copies.iter().all(|copy| self.places(copy).0 != path) {
                 remove(&path)?;
             }
         }

@@ -10,6 +10,7 @@ mod keeper;
 mod migration;
 mod operators;
 mod psql;
+mod snapshot;
 mod transfer;
 mod uml;
 
@@ -38,6 +39,7 @@ fn main() -> Result<ExitCode> {
         failures::CASES,
         keeper::CASES,
         migration::CASES,
+        snapshot::CASES,
         demo::CASES,
     ];
     let trials = groups.into_iter().flatten().map(|(name, case)| {

@@ -210,6 +210,12 @@ impl Vm {
         self.process.wait(limit).map(|_| ())
     }
 
+    /// QEMU's monitor, for whoever operates the guest.
+    #[must_use]
+    pub fn monitor(&self) -> PathBuf {
+        qemu::monitor(&self.directory)
+    }
+
     /// The VMM's process.
     #[must_use]
     pub fn process_id(&self) -> u32 {
@@ -254,6 +260,14 @@ pub struct Move {
     pub(crate) uri: String,
     /// Of the QEMU that the guest leaves, and of the other one.
     pub processes: (u32, u32),
+}
+
+impl Move {
+    /// The monitor of the QEMU that awaits the guest.
+    #[must_use]
+    pub fn target_monitor(&self) -> &Path {
+        &self.target
+    }
 }
 
 fn directory(run: &RunDir) -> Result<PathBuf> {
