@@ -58,6 +58,8 @@ pub fn receive_start(mut socket: &UnixStream) -> Result<(Start, Vec<OwnedFd>), S
 /// # Errors
 /// A wall is missing and the start message wants all of them.
 pub fn confine(start: &Start) -> Result<Confinement, EnterError> {
+    // The first look at the clock asks the kernel where its clocks are, which is not allowed later.
+    crate::lease::since_boot();
     // Should the walls leave the root as it is, the volume is where the process stands.
     rustix::process::chdir(&*start.volume).map_err(|error| EnterError::Fork(error.into()))?;
     let limits = start.limits.unwrap_or_default();

@@ -9,6 +9,7 @@ pub mod confine;
 mod control;
 mod hello;
 mod keepsake;
+mod lease;
 pub mod limits;
 mod serve;
 mod sql;

@@ -20,11 +20,12 @@ use vamos_proto::hello;
 use vamos_proto::id::{GuestCid, VmId, VmIdError};
 use vamos_sandbox::{Outcome, Report, VOLUME};
 use vamos_service::VmContext;
-use vamos_sqlite::{DatabaseFiles, Hold, snapshot};
+use vamos_sqlite::{DatabaseFiles, Fence, Hold, snapshot};
 
 use crate::accept::Ports;
 use crate::control::{Control, ControlError};
 use crate::keepsake::Keepsake;
+use crate::lease;
 use crate::limits::{ACCEPT_PAUSE, ORPHAN_LOOK_EVERY, ORPHAN_LOOKS_MAX};
 use crate::sql::{self, Opened, Sessions};
 
@@ -57,6 +58,7 @@ struct Cell {
     device: DeviceConfig,
     sessions: Sessions,
     volume: PathBuf,
+    fence: Fence,
     /// The databases' files, by binding.
     files: BTreeMap<String, DatabaseFiles>,
     /// They are being copied.
@@ -96,6 +98,7 @@ pub async fn serve(
         device: DeviceConfig { cid: GuestCid(start.cid), polling },
         sessions: Sessions { generation: start.generation, secret },
         volume: volume_path(&report),
+        fence: lease::fence(&start),
         files: BTreeMap::new(),
         held: Vec::new(),
         answers: JoinSet::new(),
@@ -189,6 +192,7 @@ impl Cell {
             to_cell::Message::Hold(cell::Hold { request, release }) => {
                 done(request, if release { self.release() } else { self.hold().await })
             }
+            to_cell::Message::Lease(cell::Lease { until }) => return self.fence.renew(until),
             to_cell::Message::Snapshot(cell::Snapshot { request }) => return self.copy_all(request),
             // The first message alone starts, and `run` takes the drain.
             to_cell::Message::Start(_) | to_cell::Message::Drain(_) => return,
@@ -231,7 +235,8 @@ impl Cell {
         self.files.remove(&binding.name);
         self.start.bindings.retain(|other| other.name != binding.name);
         let (volume, sessions, wanted) = (self.volume.clone(), self.sessions, binding.clone());
-        let opened = spawn_blocking(move || open(&volume, &wanted, sessions)).await;
+        let fence = self.fence.clone();
+        let opened = spawn_blocking(move || open(&volume, &wanted, sessions, fence)).await;
         let Opened { service, files } = opened.map_err(|panicked| panicked.to_string())??;
         self.files.insert(binding.name.clone(), files);
         self.start.bindings.push(binding);
@@ -364,9 +369,9 @@ async fn ended(
     (number, error)
 }
 
-fn open(volume: &Path, binding: &cell::Binding, sessions: Sessions) -> Result<Opened, String> {
+fn open(volume: &Path, binding: &cell::Binding, sessions: Sessions, fence: Fence) -> Result<Opened, String> {
     match binding.kind.as_str() {
-        "sql" => sql::open(volume, binding, sessions).map_err(|error| chain(&error)),
+        "sql" => sql::open(volume, binding, sessions, fence).map_err(|error| chain(&error)),
         other => Err(format!("this cell has no service of kind {other:?}")),
     }
 }

@@ -11,7 +11,7 @@ use vamos_proto::cell::Binding;
 use vamos_service::Service;
 use vamos_service::metered::Metered;
 use vamos_sql_server::{SqlConfig, SqlService};
-use vamos_sqlite::{DatabaseFiles, GiveUp, OpenError, SqliteConfig, SqliteEngine};
+use vamos_sqlite::{DatabaseFiles, Fence, GiveUp, OpenError, SqliteConfig, SqliteEngine};
 
 /// What makes sessions this VM's.
 #[derive(Clone, Copy)]
@@ -33,8 +33,14 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// The database cannot be opened; says which and why.
-pub(crate) fn open(volume: &Path, binding: &Binding, vm: Sessions) -> Result<Opened, OpenError> {
-    let engine = SqliteEngine::open(volume, &binding.name, engine_config(binding))?;
+pub(crate) fn open(
+    volume: &Path,
+    binding: &Binding,
+    vm: Sessions,
+    fence: Fence,
+) -> Result<Opened, OpenError> {
+    let config = SqliteConfig { fence, ..engine_config(binding) };
+    let engine = SqliteEngine::open(volume, &binding.name, config)?;
     let files = engine.files();
     let service = Arc::new(SqlService::new(engine, service_config(binding, vm)));
     let service: Arc<dyn Service> = match binding.quota.unwrap_or_default().bytes_per_second {

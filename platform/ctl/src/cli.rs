@@ -112,6 +112,13 @@ pub enum Vm {
         /// Guest context id; allotted when left out.
         #[arg(long, default_value_t = 0, hide_default_value = true)]
         cid: u64,
+        /// Where its durable data is: local (shipped when the VM moves), shared (a directory that is the same on every
+        /// host, under a lease) or remote (nothing is in the volume).
+        #[arg(long, default_value = "local", value_name = "CLASS")]
+        volume_class: String,
+        /// The directory of a shared volume.
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "PATH")]
+        volume_path: String,
     },
     /// List the VMs.
     List,

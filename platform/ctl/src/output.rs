@@ -25,6 +25,7 @@ pub fn vm(vm: &Vm) -> Value {
         "detail": vm.detail,
         "socket": vm.socket,
         "volume": vm.volume,
+        "volume_class": vm.volume_class,
         "cell_pid": vm.cell_pid,
         "cell_uid": vm.cell_uid,
         "cell_starts": vm.cell_starts,

@@ -118,3 +118,13 @@ pub const SNAPSHOTS_PER_VM_MAX: usize = 256;
 
 /// Longest a member of etcd may take for an answer before another one is asked.
 pub const ETCD_ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How long a lease on a shared volume is valid from each renewal, unless the operator says otherwise: a vamosd that dies
+/// has that long to be followed by another before its cells wait.
+pub const LEASE_VALID: Duration = Duration::from_secs(10);
+
+/// Renewals and claims in the time that a lease is valid.
+pub const LEASE_TURNS: u32 = 4;
+
+/// Longest record of a lease, bytes.
+pub const LEASE_RECORD_BYTES_MAX: u64 = 4096;

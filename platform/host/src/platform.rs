@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,13 +27,20 @@ use crate::cell::adopt::{Adopted, adopt};
 use crate::cell::spawn::Recipe;
 use crate::config::Config;
 use crate::directories::Directories;
+use crate::lease::etcd::{Etcd, EtcdLease};
+use crate::lease::file::FileLease;
+use crate::lease::{Lease, Terms, own_identity};
 use crate::limits::{DRAIN_DEFAULT, UPGRADE_WAIT_MAX};
 use crate::migration::MigrationError;
 use crate::migration::source::Departures;
 use crate::names::{ServiceKind, ServiceName};
-use crate::registry::{BindingRow, Custody, Registry, RegistryError, Restoration, ServiceRow, Terms, VmRow};
+use crate::registry::{
+    BindingRow, Custody, Registry, RegistryError, Restoration, ServiceRow, Terms as BindingTerms, VmRow,
+    Volume,
+};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::volume::Remaking;
+use crate::vm::tenancy::Tenancy;
 use crate::vm::{Status, Vm, VmError};
 
 /// Why something could not be done.
@@ -137,15 +144,16 @@ impl Platform {
         });
         let (rows, bindings) =
             platform.registry(|registry| Ok((registry.vms()?, registry.bindings(None)?))).await?;
-        let mut recipes = Vec::new();
+        let (mut recipes, mut tenancies) = (Vec::new(), Vec::new());
         for row in rows.iter().filter(|row| matches!(row.custody, Custody::Here(_))) {
             let own = bindings.iter().filter(|binding| binding.vm == row.name).cloned().collect();
             recipes.push(platform.recipe_of(row, own).await?);
+            tenancies.push(platform.tenancy(row)?);
         }
         let adopted = platform.collect(&recipes).await;
         let mut vms = platform.vms.lock().await;
-        for (recipe, adopted) in recipes.into_iter().zip(adopted) {
-            vms.insert(recipe.vm.clone(), Arc::new(platform.run(recipe, adopted)?));
+        for ((recipe, tenancy), adopted) in recipes.into_iter().zip(tenancies).zip(adopted) {
+            vms.insert(recipe.vm.clone(), Arc::new(platform.run((recipe, tenancy), adopted)?));
         }
         drop(vms);
         Ok(platform)
@@ -224,7 +232,11 @@ impl Platform {
         Ok(task.await.map_err(|_| PlatformError::Ending)??)
     }
 
-    fn run(&self, recipe: Recipe, adopted: Option<Adopted>) -> Result<Vm, PlatformError> {
+    fn run(
+        &self,
+        (recipe, tenancy): (Recipe, Option<Tenancy>),
+        adopted: Option<Adopted>,
+    ) -> Result<Vm, PlatformError> {
         let name = recipe.vm.as_str();
         let file = |action, path: &PathBuf| {
             let path = path.clone();
@@ -232,11 +244,11 @@ impl Platform {
         };
         let socket = self.directories.vm_socket(name).map_err(file("create", &self.config.run_dir))?;
         if let Some(adopted) = adopted {
-            return Ok(Vm::go_on(recipe, adopted, socket));
+            return Ok(Vm::go_on(recipe, tenancy, adopted, socket));
         }
         let listener = UnixListener::bind(&socket).map_err(file("bind", &socket))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(file("protect", &socket))?;
-        Ok(Vm::start(recipe, listener, socket))
+        Ok(Vm::start(recipe, tenancy, listener, socket))
     }
 
     /// How a VM's cell is started as things are.
@@ -251,6 +263,33 @@ impl Platform {
             remaking: restoration.map(|from| self.remaking(row, &from)),
             ..self.recipe(row, bindings)
         })
+    }
+
+    /// A VM's right to its volume, if others could have it.
+    fn tenancy(&self, row: &VmRow) -> Result<Option<Tenancy>, PlatformError> {
+        let Volume::Shared(path) = &row.volume else { return Ok(None) };
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| PlatformError::File { action, path, source }
+        };
+        let instance = self.directories.instance().map_err(failed("look up", &self.config.state_dir))?;
+        let own = own_identity(&instance).map_err(failed("read", Path::new("/proc")))?;
+        let terms = Terms { ttl: self.config.leases.valid };
+        let lease = match &self.config.leases.etcd {
+            None => Lease::File(Some(FileLease::new(path, own, terms))),
+            Some(etcd) => {
+                let read = |path: &PathBuf| fs::read(path).map_err(failed("read", path));
+                let tls = match &etcd.tls {
+                    Some([authority, certificate, key]) => {
+                        Some([read(authority)?, read(certificate)?, read(key)?])
+                    }
+                    None => None,
+                };
+                let etcd = Etcd { members: etcd.members.clone(), tls };
+                Lease::Etcd(EtcdLease::new(etcd, path.display().to_string(), own, terms))
+            }
+        };
+        Ok(Some(Tenancy::new(row.name.clone(), path.clone(), row.uid, lease, terms)))
     }
 
     fn remaking(&self, row: &VmRow, from: &Restoration) -> Remaking {
@@ -285,6 +324,9 @@ impl Platform {
                 volume: volume.display().to_string(),
                 generation: row.generation,
                 session_secret: row.secret.0.to_vec(),
+                leased: matches!(row.volume, Volume::Shared(_)),
+                // Known when it is held.
+                lease_until: 0,
                 cid: row.cid.0,
                 uid: row.uid,
                 gid: row.uid,
@@ -303,13 +345,26 @@ impl Platform {
     ///
     /// # Errors
     /// [`PlatformError`].
-    pub async fn create_vm(&self, name: VmId, cid: Option<GuestCid>) -> Result<VmView, PlatformError> {
+    pub async fn create_vm(
+        &self,
+        name: VmId,
+        cid: Option<GuestCid>,
+        volume: Volume,
+    ) -> Result<VmView, PlatformError> {
         let mut vms = self.vms.lock().await;
         if self.ending.is_cancelled() {
             return Err(PlatformError::Ending);
         }
-        let row = self.registry(move |registry| registry.create_vm(&name, cid, false)).await?;
-        let vm = match self.run(self.recipe(&row, Vec::new()), None) {
+        let create = move |registry: &mut Registry| {
+            registry.atomically(|registry| {
+                registry.create_vm(&name, cid, false)?;
+                registry.place_volume(&name, &volume)?;
+                registry.vm(&name)
+            })
+        };
+        let row = self.registry(create).await?;
+        let tenancy = self.tenancy(&row)?;
+        let vm = match self.run((self.recipe(&row, Vec::new()), tenancy), None) {
             Ok(vm) => vm,
             Err(error) => {
                 let name = row.name;
@@ -348,7 +403,7 @@ impl Platform {
         VmView {
             status: vms.get(&row.name).map_or_else(|| elsewhere(&row.custody), |vm| vm.status()),
             socket: self.config.run_dir.join("vms").join(name).join("vhost.sock"),
-            volume: self.directories.volume(name),
+            volume: row.volume.path().cloned().unwrap_or_else(|| self.directories.volume(name)),
             row,
         }
     }
@@ -443,7 +498,7 @@ impl Platform {
         if vms.contains_key(name) {
             return Ok(());
         }
-        let vm = Arc::new(self.run(recipe, None)?);
+        let vm = Arc::new(self.run((recipe, self.tenancy(&row)?), None)?);
         vms.insert(name.clone(), vm.clone());
         drop(vms);
         vm.started().await;
@@ -523,7 +578,7 @@ impl Platform {
         &self,
         vm: VmId,
         service: ServiceName,
-        terms: Terms,
+        terms: BindingTerms,
     ) -> Result<BindingRow, PlatformError> {
         self.may_change(&vm).await?;
         let name = vm.clone();

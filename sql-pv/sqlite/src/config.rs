@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fence::Fence;
 use crate::limits;
 
 /// What to do when the process can no longer be trusted to serve: a statement that cannot be
@@ -44,6 +45,8 @@ pub struct SqliteConfig {
     pub watchdog_grace: Duration,
     /// Called when a statement cannot be interrupted, or a sync or commit has failed. The default only logs.
     pub give_up: GiveUp,
+    /// Whether the volume is still ours; asked before anything is committed or acknowledged.
+    pub fence: Fence,
     /// Threads for autocommit reads, at least 1.
     pub readers_max: usize,
     /// Transactions, sessions with temporary objects and open cursors at a time.
@@ -61,6 +64,7 @@ impl Default for SqliteConfig {
             idle_in_transaction_max: limits::IDLE_IN_TRANSACTION_MAX,
             watchdog_grace: limits::WATCHDOG_GRACE,
             give_up: GiveUp::new(|reason| tracing::error!(reason, "would give up, but nobody said how")),
+            fence: Fence::always(),
             readers_max: limits::READERS_MAX,
             seats_max: limits::SEATS_MAX,
             heap_bytes_max: limits::HEAP_BYTES_MAX,

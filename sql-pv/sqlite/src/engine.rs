@@ -14,6 +14,7 @@ use crate::connection::{Conn, Role};
 use crate::facts::{Facts, Interned};
 use crate::inline::Inline;
 use crate::lane::Lane;
+use crate::limits::FENCE_OPEN_MAX;
 use crate::pool::Pool;
 use crate::record::Clock;
 use crate::session::{self, SqliteSession};
@@ -38,6 +39,9 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The lease of the volume is another's, or was not renewed in time.
+    #[error("the lease of the volume has lapsed or is lost")]
+    Fenced,
     /// The watchdog's thread could not be started.
     #[error("start the watchdog")]
     Watchdog(#[source] std::io::Error),
@@ -101,6 +105,18 @@ impl Database {
         self.config.give_up.call("a sync or a commit failed, and its outcome is unknown");
     }
 
+    /// Waits until the volume's lease holds. Without one nothing may be written or acknowledged: a lease that is
+    /// lost ends the process.
+    pub(crate) fn hold(&self) -> Result<(), SqlError> {
+        self.config.fence.wait().map_err(|lost| {
+            if !self.distrusted.swap(true, SeqCst) {
+                self.close();
+                self.config.give_up.call(&lost.to_string());
+            }
+            sqlstate::shutting_down()
+        })
+    }
+
     /// Whether nothing may be acknowledged any more.
     pub(crate) fn is_distrusted(&self) -> bool {
         self.distrusted.load(SeqCst)
@@ -161,6 +177,10 @@ impl SqliteEngine {
             config,
         });
         let engine = Self { database };
+        // What opening writes (the log that is copied back, a new file's first page) is for the holder alone.
+        if !matches!(engine.database.config.fence.wait_for(FENCE_OPEN_MAX), Ok(true)) {
+            return Err(OpenError::Fenced);
+        }
         engine
             .try_out()
             .map_err(|source| OpenError::Sqlite { path: engine.database.path.clone(), source })?;

@@ -59,6 +59,10 @@ impl Inline {
         let acting = Acting::begin((database, &conn.guard), Mode::Guest, ticket, INLINE_LOOKS_MAX, history);
         let attempt = attempt(conn, facts, &analysis, parameters, rows, history);
         drop(acting);
+        if !database.config.fence.holds() {
+            // Its threads may wait, the caller's may not.
+            return None;
+        }
         match attempt {
             Ok(Some(page)) => return Some(page),
             Ok(None) => facts.measured(false),

@@ -27,6 +27,7 @@ mod connection;
 mod cursor;
 mod engine;
 mod facts;
+mod fence;
 mod guard;
 mod hold;
 mod inline;
@@ -49,5 +50,6 @@ mod writer;
 
 pub use config::{GiveUp, SqliteConfig};
 pub use engine::{Activity, OpenError, SqliteEngine};
+pub use fence::{Fence, FenceClock, Lost};
 pub use hold::{DatabaseFiles, Hold};
 pub use snapshot::{SnapshotError, snapshot};

@@ -26,6 +26,12 @@ pub const READERS_MAX: usize = 3;
 /// Transactions, sessions with temporary objects and open cursors, together.
 pub const SEATS_MAX: usize = 128;
 
+/// How often a thread that waits for a lapsed lease looks whether it may still wait.
+pub const FENCE_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Longest the opening of a database waits for a lapsed lease.
+pub const FENCE_OPEN_MAX: Duration = Duration::from_secs(5);
+
 /// A thread without work ends after this long.
 pub const IDLE_THREAD: Duration = Duration::from_secs(5);
 

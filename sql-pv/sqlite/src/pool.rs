@@ -270,6 +270,7 @@ fn serve(database: &Arc<Database>, conn: &Conn, read: Read) -> Keep {
     let filled = begun.and_then(|mut cursor| cursor.fill(limit, &conn.guard).map(|set| (cursor, set)));
     let quick = started.elapsed() <= INLINE_TIME;
     drop(acting);
+    let filled = filled.and_then(|filled| database.hold().map(|()| filled));
     match filled {
         Err(error) => {
             drop(reply.send(ReadReply::Page(Err(error))));

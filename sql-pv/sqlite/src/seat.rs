@@ -245,7 +245,12 @@ impl<'c> Serving<'_, 'c> {
         };
         let outcome = match self.conn.apply(settings) {
             Ok(()) if self.database.is_distrusted() => Err(sqlstate::shutting_down()),
-            Ok(()) => self.handle(request, &ticket, &mut history),
+            // A statement may commit at its end, and what it tells may be another's to change by then.
+            Ok(()) => self
+                .database
+                .hold()
+                .and_then(|()| self.handle(request, &ticket, &mut history))
+                .and_then(|outcome| self.database.hold().map(|()| outcome)),
             Err(error) => Err(sqlstate::from_sqlite(&error, &self.conn.guard)),
         };
         if let Err(error) = &outcome {

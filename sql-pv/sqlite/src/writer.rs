@@ -123,7 +123,8 @@ impl Writer {
 
     /// Copies the write-ahead log back if it has grown long. Never waits for readers.
     pub(crate) fn look_at_log(&self, database: &Database, conn: &Conn) {
-        if self.log_pages.load(Relaxed) < CHECKPOINT_PAGES {
+        // One that began without the lease would write what nobody may read; a later look does it.
+        if self.log_pages.load(Relaxed) < CHECKPOINT_PAGES || !database.config.fence.holds() {
             return;
         }
         self.log_pages.store(0, Relaxed);
@@ -257,8 +258,15 @@ fn group(database: &Database, conn: &Conn, first: Write) -> bool {
 
 /// Commits, and only then answers.
 fn finish(database: &Database, conn: &Conn, ran: Vec<Ran>) -> bool {
+    if let Err(error) = database.hold() {
+        return unanswerable(conn, ran, &error);
+    }
     match conn.engine("COMMIT") {
         Ok(()) => {
+            // It is durable, but whether it counts is for whoever has the lease now to say.
+            if let Err(error) = database.hold() {
+                return unanswerable(conn, ran, &error);
+            }
             database.grouped_writes.fetch_add(ran.len() as u64, Relaxed);
             if ran.iter().any(|ran| matches!(ran.write.facts.command, "CREATE" | "DROP" | "ALTER")) {
                 database.schema_changed();
@@ -283,6 +291,17 @@ fn finish(database: &Database, conn: &Conn, ran: Vec<Ran>) -> bool {
             sound && !error.sqlstate.starts_with("58")
         }
     }
+}
+
+/// The volume is another's: the process is being given up, and whether these count is not known here.
+fn unanswerable(conn: &Conn, ran: Vec<Ran>, error: &SqlError) -> bool {
+    for mut ran in ran {
+        (ran.outcome, ran.history) = (Err(error.clone()), ran.write.history);
+        ran.answer();
+    }
+    // Nobody is to write with this connection any more, however that ends.
+    drop(conn.roll_back());
+    false
 }
 
 /// Runs writes whose transaction was undone through no fault of theirs, each in one of its own.
@@ -454,7 +473,11 @@ fn vacuum(database: &Database, conn: &Conn, write: Write) -> bool {
     if !write.ticket.begin() {
         return true;
     }
-    let outcome = try_vacuum(database, conn, &write).inspect_err(|error| database.distrust(error, false));
+    let outcome = database
+        .hold()
+        .and_then(|()| try_vacuum(database, conn, &write))
+        .and_then(|outcome| database.hold().map(|()| outcome))
+        .inspect_err(|error| database.distrust(error, false));
     let sound = conn.roll_back().is_ok();
     drop(write.reply.send(WriteReply::Done(outcome, write.history)));
     sound

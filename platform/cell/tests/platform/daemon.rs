@@ -36,14 +36,19 @@ pub struct Daemon {
 impl Daemon {
     /// `vm` is to be no other test's.
     pub fn of(vm: &str) -> Self {
+        Self::configured(vm, "", "")
+    }
+
+    /// The same with more lines at the head of `vamos.toml`, and for the VM.
+    pub fn configured(vm: &str, head: &str, of_vm: &str) -> Self {
         assert!(rustix::process::geteuid().is_root(), "cells are started by root; run these tests as root");
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let vm = format!("{vm}-{}", std::process::id());
         let (root, cell) = (directory.path().display(), env!("CARGO_BIN_EXE_vamos-cell"));
         let text = format!(
-            "state_dir = '{root}/state'\nrun_dir = '{root}/run'\ncell_binary = '{cell}'\n\
-             [[service]]\nname = '{DATABASE}'\nkind = 'sql'\n[[vm]]\nname = '{vm}'\n\
+            "state_dir = '{root}/state'\nrun_dir = '{root}/run'\ncell_binary = '{cell}'\n{head}\n\
+             [[service]]\nname = '{DATABASE}'\nkind = 'sql'\n[[vm]]\nname = '{vm}'\n{of_vm}\n\
              [[binding]]\nvm = '{vm}'\nservice = '{DATABASE}'\n"
         );
         fs::write(directory.path().join("vamos.toml"), text).unwrap();
@@ -84,6 +89,13 @@ impl Daemon {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
+    }
+
+    /// As an operator ends it: with its cell, and the volume given back.
+    pub fn end(&mut self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        let status = self.process.take().unwrap().wait().unwrap();
+        assert!(status.success(), "{status}");
     }
 
     pub fn pid(&self) -> Pid {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use vamos_host::names::{ServiceKind, ServiceName};
 use vamos_host::registry::Terms;
+use vamos_host::registry::Volume;
 use vamos_proto::control::VmState;
 use vamos_proto::frame::{Decoder, encode};
 use vamos_proto::hello::{Hello, KIND_HELLO, KIND_WELCOME, PROTOCOL, Welcome};
@@ -133,11 +134,11 @@ async fn a_drained_cell_is_replaced_and_a_discarded_one_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_vm_leaves_its_volume_unless_purged() {
     let host = Host::with_vms(&[]).await;
-    let created = host.platform.create_vm(vm_id("a"), None).await.unwrap();
+    let created = host.platform.create_vm(vm_id("a"), None, Volume::Local).await.unwrap();
     assert_eq!(created.status.state, VmState::Ready);
     host.platform.delete_vm(vm_id("a"), false).await.unwrap();
     assert!(host.volume("a").exists() && !host.socket("a").exists());
-    let again = host.platform.create_vm(vm_id("a"), None).await.unwrap();
+    let again = host.platform.create_vm(vm_id("a"), None, Volume::Local).await.unwrap();
     assert_eq!(again.row.uid, created.row.uid);
     host.platform.delete_vm(vm_id("a"), true).await.unwrap();
     assert!(!host.volume("a").exists());

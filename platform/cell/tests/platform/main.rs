@@ -6,6 +6,7 @@ mod death_of_vamosd;
 mod front_ends;
 mod isolation;
 mod keeper;
+mod leases;
 mod life;
 mod migration;
 mod snapshots;

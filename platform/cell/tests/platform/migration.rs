@@ -16,7 +16,7 @@ use vamos_host::registry::Token;
 use vamos_link::{Channel, ProcessGuest};
 use vamos_proto::control::VmState;
 use vamos_proto::id::VsockPort;
-use vamos_sql_client::{Client, Dial, Dialing, Session, Value};
+use vamos_sql_client::{Client, ClientError, Dial, Dialing, Session, Value};
 
 use crate::support::{DATABASE, Host, PATIENCE, number, vm_id};
 
@@ -66,8 +66,12 @@ impl Guest {
     }
 
     pub async fn session(self: &Arc<Self>) -> Session {
-        let client = Client::dial(self.clone()).await.unwrap();
-        client.open(DATABASE, "tests").await.unwrap()
+        self.try_session().await.unwrap()
+    }
+
+    pub async fn try_session(self: &Arc<Self>) -> Result<Session, ClientError> {
+        let client = Client::dial(self.clone()).await?;
+        client.open(DATABASE, "tests").await
     }
 }
 

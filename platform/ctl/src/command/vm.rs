@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 use vamos_proto::control::vms_client::VmsClient;
-use vamos_proto::control::{self as proto, CreateVmRequest, DeleteVmRequest, ListVmsRequest, StatsRequest};
+use vamos_proto::control::{
+    self as proto, CreateVmRequest, DeleteVmRequest, ListVmsRequest, StatsRequest, Volume,
+};
 
 use super::snapshot;
 use crate::attach_args::{attach_args, incoming_args};
@@ -16,8 +18,9 @@ use crate::table::{pairs, table};
 pub async fn run(channel: Channel, verb: Vm, json: bool) -> Result<(), Failure> {
     let mut vms = VmsClient::new(channel);
     match verb {
-        Vm::Create { name, cid } => {
-            let vm = vms.create(CreateVmRequest { name, cid }).await?.into_inner();
+        Vm::Create { name, cid, volume_class, volume_path } => {
+            let volume = Some(Volume { class: volume_class, path: volume_path });
+            let vm = vms.create(CreateVmRequest { name, cid, volume }).await?.into_inner();
             show(&vm, json);
         }
         Vm::List => list(&vms.list(ListVmsRequest {}).await?.into_inner().vms, json),
@@ -87,7 +90,7 @@ fn show(vm: &proto::Vm, json: bool) {
         ("state", output::state(vm).to_owned()),
         ("detail", vm.detail.clone()),
         ("socket", vm.socket.clone()),
-        ("volume", vm.volume.clone()),
+        ("volume", format!("{} ({})", vm.volume, vm.volume_class)),
         ("cell", format!("pid {}, uid {}, started {} times", vm.cell_pid, vm.cell_uid, vm.cell_starts)),
         ("sandbox", sandbox),
         ("declared", if vm.declared { "in vamos.toml" } else { "no" }.to_owned()),

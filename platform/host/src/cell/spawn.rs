@@ -63,6 +63,9 @@ pub enum StartError {
     /// The volume is not made of its snapshot yet.
     #[error("make the volume of its snapshot: {0}")]
     Remaking(#[from] RemakingError),
+    /// The volume is not this host's now.
+    #[error("{0}")]
+    Waiting(String),
     /// The program cannot be run.
     #[error("run {}: {source}", .binary.display())]
     Spawn {

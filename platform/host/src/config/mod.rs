@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Table;
 use vamos_proto::id::{GuestCid, VmId};
@@ -16,8 +17,9 @@ use vamos_sandbox::Enforcement;
 
 pub use reader::Mistakes;
 
-use crate::limits::{CONFIG_BYTES_MAX, DOOR_SETTING_BYTES_MAX, DOOR_SETTINGS_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, DOOR_SETTING_BYTES_MAX, DOOR_SETTINGS_MAX, LEASE_VALID};
 use crate::names::{ServiceKind, ServiceName};
+use crate::registry::Volume;
 use reader::{Fields, Log};
 
 /// Why a configuration cannot be used.
@@ -65,6 +67,8 @@ pub struct Config {
     pub cells: Cells,
     /// Who may use the control plane.
     pub control: Control,
+    /// How shared volumes are kept from being used twice.
+    pub leases: Leases,
     /// Services that exist from the start.
     pub services: Vec<Service>,
     /// VMs that exist from the start.
@@ -149,6 +153,32 @@ pub struct Vm {
     pub name: VmId,
     /// Its context id, if it matters.
     pub cid: Option<GuestCid>,
+    /// Where its durable data is.
+    pub volume: Volume,
+}
+
+/// How shared volumes are kept from being used twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leases {
+    /// How long a lease is valid from each renewal.
+    pub valid: Duration,
+    /// Leases are in etcd, not in the volumes themselves.
+    pub etcd: Option<EtcdMembers>,
+}
+
+/// Where etcd is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdMembers {
+    /// As `http://HOST:PORT` or `https://HOST:PORT`.
+    pub members: Vec<String>,
+    /// Authority of their certificates, and this host's certificate and key, PEM.
+    pub tls: Option<[PathBuf; 3]>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { valid: LEASE_VALID, etcd: None }
+    }
 }
 
 /// A declared binding.
@@ -200,6 +230,7 @@ impl Config {
             enforcement: enforcement(&fields),
             cells: cells(&fields),
             control: control(&fields),
+            leases: leases(&fields),
             services: fields.tables("service").into_iter().filter_map(service).collect(),
             vms: fields.tables("vm").into_iter().filter_map(vm).collect(),
             bindings: fields.tables("binding").into_iter().filter_map(binding).collect(),
@@ -295,6 +326,29 @@ fn tcp(table: Fields<'_>) -> Option<Tcp> {
     Some(Tcp { listen: listen?, certificate: paths.0?, key: paths.1?, client_authority: paths.2? })
 }
 
+fn leases(fields: &Fields<'_>) -> Leases {
+    let Some(table) = fields.table("lease") else { return Leases::default() };
+    let valid = table.number("valid_ms", 500..=600_000).map_or(LEASE_VALID, Duration::from_millis);
+    let etcd = table.table("etcd").map(|etcd| {
+        let members: Vec<_> = etcd.text("members").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        if members.is_empty() {
+            etcd.mistake("members is missing: the addresses of etcd, such as \"http://127.0.0.1:2379\", separated by spaces");
+        }
+        let files = ["authority", "certificate", "key"].map(|name| etcd.text(name).map(PathBuf::from));
+        if files.iter().any(Option::is_some) && files.iter().any(Option::is_none) {
+            etcd.mistake("authority, certificate and key are given together or not at all");
+        }
+        let tls = match files {
+            [Some(authority), Some(certificate), Some(key)] => Some([authority, certificate, key]),
+            _ => None,
+        };
+        etcd.end();
+        EtcdMembers { members, tls }
+    });
+    table.end();
+    Leases { valid, etcd }
+}
+
 fn service(table: Fields<'_>) -> Option<Service> {
     let name = table.required_text("name").and_then(|name| checked(&table, ServiceName::new(name)));
     let kind = table.required_text("kind").and_then(|kind| checked(&table, ServiceKind::new(kind)));
@@ -305,8 +359,17 @@ fn service(table: Fields<'_>) -> Option<Service> {
 fn vm(table: Fields<'_>) -> Option<Vm> {
     let name = table.required_text("name").and_then(|name| checked(&table, VmId::new(name)));
     let cid = table.number("cid", GuestCid::FIRST.0..=u64::from(u32::MAX) - 1).map(GuestCid);
+    let volume = match table.table("volume") {
+        None => Volume::Local,
+        Some(volume) => {
+            let (class, path) =
+                (volume.text("class").unwrap_or_default(), volume.text("path").unwrap_or_default());
+            volume.end();
+            Volume::new(class, path).map_err(|reason| table.mistake(reason)).unwrap_or_default()
+        }
+    };
     table.end();
-    Some(Vm { name: name?, cid })
+    Some(Vm { name: name?, cid, volume })
 }
 
 fn binding(table: Fields<'_>) -> Option<Binding> {

@@ -47,6 +47,7 @@ fn code_and_remedy(error: &PlatformError) -> (Code, &'static str) {
         {
             (Code::ResourceExhausted, "make room in the state directory")
         }
+        PlatformError::Snapshot(SnapshotError::Shared(_)) => (Code::FailedPrecondition, ""),
         PlatformError::Snapshot(_) => (Code::Internal, "the log of vamosd may say more"),
         PlatformError::File { .. } => (Code::Internal, "the log of vamosd may say more"),
         PlatformError::Ending => (Code::Unavailable, "try again when it has been restarted"),
@@ -75,6 +76,13 @@ fn registry(error: &RegistryError) -> (Code, &'static str) {
         RegistryError::Elsewhere { .. } => {
             (Code::FailedPrecondition, "ask the host that has it, or end the migration with vamosctl migrate")
         }
+        RegistryError::VolumeElsewhere { .. } => (
+            Code::FailedPrecondition,
+            "move the data, delete the VM with --purge, and create it anew; or say what it was before",
+        ),
+        RegistryError::NothingInVolume { .. } => {
+            (Code::FailedPrecondition, "give the VM a volume of class local or shared")
+        }
         RegistryError::Wanted { .. } => (Code::FailedPrecondition, "wait until the VM has a cell"),
         RegistryError::InUse { .. } => (Code::FailedPrecondition, "unbind it from those first"),
         RegistryError::OtherKind { .. } => {
@@ -88,6 +96,7 @@ fn migration(error: &MigrationError) -> (Code, &'static str) {
     match error {
         MigrationError::OtherToken(_) | MigrationError::Replaced(_) => (Code::Aborted, ""),
         MigrationError::Leaving(_) => (Code::FailedPrecondition, "wait for it"),
+        MigrationError::NoVolume(_) => (Code::FailedPrecondition, "or choose another host"),
         MigrationError::VolumeExists(_) => (Code::AlreadyExists, "or choose another host"),
         MigrationError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             (Code::ResourceExhausted, "make room there, or choose another host")

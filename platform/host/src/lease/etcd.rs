@@ -2,8 +2,9 @@
 //! change in one transaction. What the last holder gave back is in a third.
 
 use std::fmt;
-use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio_stream::once;
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -16,8 +17,7 @@ use vamos_proto::etcd::{
     PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
-use super::clock::Clock;
-use super::{Claim, Held, Host, LeaseError, Renewal};
+use super::{Claim, Holder, LeaseError, Renewal, Terms};
 use crate::limits::ETCD_ANSWER_MAX;
 
 /// Where etcd is, and how it is spoken to.
@@ -43,9 +43,8 @@ pub struct EtcdLease {
     channel: Option<Channel>,
     /// The volume's name among all.
     volume: String,
-    own: Host,
-    clock: Clock,
-    valid: Duration,
+    own: Holder,
+    terms: Terms,
     /// The epoch, and etcd's own lease.
     held: Option<(u64, i64)>,
 }
@@ -60,82 +59,72 @@ impl fmt::Debug for EtcdLease {
 }
 
 impl EtcdLease {
-    /// A lease on the volume called `volume`, which etcd keeps for `valid` (full seconds) from each renewal.
-    pub fn new(etcd: Etcd, volume: String, own: Host, clock: Clock, valid: Duration) -> Self {
-        Self { etcd, member: 0, channel: None, volume, own, clock, valid, held: None }
-    }
-
-    pub(super) fn valid_for(&self) -> Duration {
-        self.valid
+    /// A lease on the volume called `volume`.
+    pub fn new(etcd: Etcd, volume: String, own: Holder, terms: Terms) -> Self {
+        Self { etcd, member: 0, channel: None, volume, own, terms, held: None }
     }
 
     fn key(&self, what: &str) -> String {
         format!("/vamos/volume/{}/{what}", self.volume)
     }
 
-    /// As etcd counts.
+    /// What etcd is asked for: full seconds, and no less than others would wait.
     fn seconds(&self) -> i64 {
-        i64::try_from(self.valid.as_secs().max(1)).unwrap_or(i64::MAX)
-    }
-
-    /// What of it is counted on: etcd starts to count no earlier than it is asked.
-    fn counted_on(&self) -> Duration {
-        Duration::from_secs(self.seconds().unsigned_abs()).mul_f64(0.8)
+        let patience = self.terms.patience();
+        i64::try_from(patience.as_secs() + 1).unwrap_or(i64::MAX)
     }
 
     pub(super) async fn claim(&mut self) -> Result<Claim, LeaseError> {
-        let now = self.clock.now();
         let [holder_key, epoch_key, released_key] =
             ["holder", "epoch", "released"].map(|what| self.key(what));
         let (holder, epochs) = (self.read(&holder_key).await?, self.read(&epoch_key).await?);
         let (last, version) = epochs.map_or((0, 0), |kv| (number(&kv.value), kv.mod_revision));
         if let Some(kv) = holder {
-            let by = host(&kv.value);
-            if by.id != self.own.id {
-                return Ok(Claim::Taken { by, epoch: last });
+            let by = holder_of(&kv.value);
+            if by.as_ref() != Some(&self.own) {
+                return Ok(Claim::Others { epoch: last, holder: by });
             }
             // Of this host before vamosd was restarted: its cell may be alive, and goes on under the same lease.
             self.held = Some((last, kv.lease));
-            return Ok(match self.renew().await? {
-                Renewal::Until(until) => Claim::Held(Held { epoch: last, until, clean: false }),
-                Renewal::Lost => Claim::Taken { by, epoch: last },
-            });
+            return Ok(Claim::Ours { epoch: last, after_release: false });
         }
         let released = self.read(&released_key).await?;
-        let clean = last == 0 || released.is_some_and(|kv| number(&kv.value) == last);
+        let after_release = last == 0 || released.is_some_and(|kv| number(&kv.value) == last);
         let (epoch, lease) = (last + 1, self.grant().await?);
         let claimed = TxnRequest {
             compare: vec![
                 compare(&holder_key, CompareTarget::Create, TargetUnion::CreateRevision(0)),
                 compare(&epoch_key, CompareTarget::Mod, TargetUnion::ModRevision(version)),
             ],
-            success: vec![put(&holder_key, text(&self.own), lease), put(&epoch_key, epoch.to_string(), 0)],
+            success: vec![put(&holder_key, text(&self.own)?, lease), put(&epoch_key, epoch.to_string(), 0)],
         };
         if !self.transact(claimed).await? {
             // Another was faster. What was granted for nothing lapses if it cannot be given back.
             let _ = self.revoke(lease).await;
-            let by = self.read(&holder_key).await?.map_or_else(|| host(b""), |kv| host(&kv.value));
-            return Ok(Claim::Taken { by, epoch });
+            let holder = self.read(&holder_key).await?.and_then(|kv| holder_of(&kv.value));
+            return Ok(Claim::Others { epoch, holder });
         }
         self.held = Some((epoch, lease));
-        Ok(Claim::Held(Held { epoch, until: now + self.counted_on(), clean }))
+        Ok(Claim::Ours { epoch, after_release })
     }
 
     pub(super) async fn renew(&mut self) -> Result<Renewal, LeaseError> {
         let Some((_, lease)) = self.held else { return Ok(Renewal::Lost) };
-        let now = self.clock.now();
         let left = self
-            .ask(async |channel| {
-                let asked = once(LeaseKeepAliveRequest { id: lease });
-                let mut answers = LeaseClient::new(channel).lease_keep_alive(asked).await?.into_inner();
-                Ok(answers.message().await?.map_or(0, |answer| answer.ttl))
+            .ask(move |channel| {
+                async move {
+                    let asked = once(LeaseKeepAliveRequest { id: lease });
+                    let mut answers = LeaseClient::new(channel).lease_keep_alive(asked).await?.into_inner();
+                    Ok(answers.message().await?.map_or(0, |answer| answer.ttl))
+                }
+                .boxed()
             })
             .await?;
         if left <= 0 {
             self.held = None;
             return Ok(Renewal::Lost);
         }
-        Ok(Renewal::Until(now + self.counted_on()))
+        Ok(Renewal::Valid)
     }
 
     pub(super) async fn release(&mut self) -> Result<(), LeaseError> {
@@ -156,34 +145,40 @@ impl EtcdLease {
     }
 
     async fn read(&mut self, key: &str) -> Result<Option<KeyValue>, LeaseError> {
-        self.ask(async |channel| {
-            let asked = RangeRequest { key: key.as_bytes().to_vec() };
-            Ok(KvClient::new(channel).range(asked).await?.into_inner().kvs.pop())
+        let asked = RangeRequest { key: key.as_bytes().to_vec() };
+        self.ask(move |channel| {
+            let asked = asked.clone();
+            async move { Ok(KvClient::new(channel).range(asked).await?.into_inner().kvs.pop()) }.boxed()
         })
         .await
     }
 
     /// Whether the comparisons held.
     async fn transact(&mut self, transaction: TxnRequest) -> Result<bool, LeaseError> {
-        self.ask(async |channel| {
-            Ok(KvClient::new(channel).txn(transaction.clone()).await?.into_inner().succeeded)
+        self.ask(move |channel| {
+            let transaction = transaction.clone();
+            async move { Ok(KvClient::new(channel).txn(transaction).await?.into_inner().succeeded) }.boxed()
         })
         .await
     }
 
     async fn grant(&mut self) -> Result<i64, LeaseError> {
         let ttl = self.seconds();
-        self.ask(async |channel| {
-            let granted =
-                LeaseClient::new(channel).lease_grant(LeaseGrantRequest { ttl }).await?.into_inner();
-            if granted.error.is_empty() { Ok(granted.id) } else { Err(Status::unknown(granted.error)) }
+        self.ask(move |channel| {
+            async move {
+                let asked = LeaseGrantRequest { ttl };
+                let granted = LeaseClient::new(channel).lease_grant(asked).await?.into_inner();
+                if granted.error.is_empty() { Ok(granted.id) } else { Err(Status::unknown(granted.error)) }
+            }
+            .boxed()
         })
         .await
     }
 
     async fn revoke(&mut self, lease: i64) -> Result<(), LeaseError> {
-        self.ask(async |channel| {
-            LeaseClient::new(channel).lease_revoke(LeaseRevokeRequest { id: lease }).await.map(drop)
+        self.ask(move |channel| {
+            async move { LeaseClient::new(channel).lease_revoke(LeaseRevokeRequest { id: lease }).await.map(drop) }
+                .boxed()
         })
         .await
     }
@@ -192,7 +187,7 @@ impl EtcdLease {
     /// out and not answered is found to be another's, and its lease lapses; unless it is found to be ours.
     async fn ask<T>(
         &mut self,
-        question: impl AsyncFn(Channel) -> Result<T, Status>,
+        question: impl Fn(Channel) -> BoxFuture<'static, Result<T, Status>>,
     ) -> Result<T, LeaseError> {
         let count = self.etcd.members.len();
         let mut failure = LeaseError::Etcd { place: "nowhere".into(), reason: "it has no members".into() };
@@ -249,14 +244,15 @@ fn put(key: &str, value: String, lease: i64) -> RequestOp {
     RequestOp { request: Some(Request::RequestPut(put)) }
 }
 
-fn text(host: &Host) -> String {
-    format!("{}\n{}", host.id, host.name)
+fn text(holder: &Holder) -> Result<String, LeaseError> {
+    let failed =
+        |error: serde_json::Error| LeaseError::Etcd { place: "here".into(), reason: error.to_string() };
+    serde_json::to_string(holder).map_err(failed)
 }
 
-fn host(value: &[u8]) -> Host {
-    let text = String::from_utf8_lossy(value);
-    let (id, name) = text.split_once('\n').unwrap_or((&text, "an unknown host"));
-    Host { id: id.to_owned(), name: name.to_owned() }
+/// `None` for what no vamosd has written.
+fn holder_of(value: &[u8]) -> Option<Holder> {
+    serde_json::from_slice(value).ok()
 }
 
 fn number(value: &[u8]) -> u64 {

@@ -1,334 +1,198 @@
-//! A lease as files in the volume, `lease-EPOCH`: the highest one is in force. A claim is a link, which is made or not
-//! made as one on every shared file system; after that only its holder writes to the file, a beat at each renewal.
+//! A lease in files beside the data, for a file system that several hosts share: `lease-<epoch>`, made by
+//! whoever claims the epoch. Exclusive creation is atomic on every such file system, so an epoch has one holder,
+//! and the highest has the volume. A record is replaced by a rename: nobody reads half of one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
+use super::record::Watch;
+use super::{Claim, Holder, LeaseError, Record, Renewal, Terms};
+use crate::limits::LEASE_RECORD_BYTES_MAX;
 
-use super::clock::{Clock, Moment};
-use super::{Claim, Held, Host, LeaseError, Renewal, failed};
-
-const PREFIX: &str = "lease-";
-
-/// What a lease's file says: one `name=value` a line, of the same length for as long as it is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Record {
-    host: Host,
-    beat: u64,
-    released: bool,
+/// See the module. Every call blocks for as long as the file system takes.
+#[derive(Debug)]
+pub struct FileLease {
+    directory: PathBuf,
+    own: Holder,
+    terms: Terms,
+    held: Option<Held>,
+    watch: Option<Watch>,
+    /// Claimed, but the holder before may have renewed just before: until then it is given its time.
+    settling: Option<(u64, Duration)>,
 }
 
-impl Record {
-    fn text(&self) -> String {
-        let Self { host, beat, released } = self;
-        let state = if *released { "released" } else { "held    " };
-        format!("beat={beat:020}\nstate={state}\nhost={}\nname={}\n", host.id, host.name)
-    }
-
-    /// What cannot be read is held by nobody known: it was cut off, and is waited for as any other.
-    fn parse(text: &str) -> Self {
-        let value = |name: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            found.unwrap_or_default().trim().to_owned()
-        };
-        let host = Host { id: value("host"), name: value("name") };
-        Self { host, beat: value("beat").parse().unwrap_or_default(), released: value("state") == "released" }
-    }
-}
-
-/// What is watched of another's lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Watched {
+/// The epoch that is ours, and what we said last.
+#[derive(Debug, Clone)]
+struct Held {
     epoch: u64,
     record: Record,
-    since: Moment,
-}
-
-/// A lease on a volume.
-#[derive(Debug, Clone)]
-pub struct FileLease {
-    volume: PathBuf,
-    own: Host,
-    clock: Clock,
-    valid: Duration,
-    watched: Option<Watched>,
-    held: Option<(u64, u64)>,
 }
 
 impl FileLease {
-    /// A lease on `volume` that is valid for `valid` from each renewal.
-    pub fn new(volume: PathBuf, own: Host, clock: Clock, valid: Duration) -> Self {
-        Self { volume, own, clock, valid, watched: None, held: None }
+    /// The lease of the volume at `directory`, for `own`.
+    pub fn new(directory: &Path, own: Holder, terms: Terms) -> Self {
+        let directory = directory.to_path_buf();
+        Self { directory, own, terms, held: None, watch: None, settling: None }
     }
 
-    pub(super) fn valid_for(&self) -> Duration {
-        self.valid
-    }
-
-    pub(super) async fn claim(&mut self) -> Result<Claim, LeaseError> {
-        self.on_a_thread(Self::claim_now).await
-    }
-
-    pub(super) async fn renew(&mut self) -> Result<Renewal, LeaseError> {
-        self.on_a_thread(Self::renew_now).await
-    }
-
-    pub(super) async fn release(&mut self) -> Result<(), LeaseError> {
-        self.on_a_thread(Self::release_now).await
-    }
-
-    /// A shared file system may take its time.
-    async fn on_a_thread<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, LeaseError> + Send + 'static,
-    ) -> Result<T, LeaseError> {
-        let mut lease = self.clone();
-        let worked = spawn_blocking(move || (work(&mut lease), lease)).await;
-        let gone = |_| failed("use", &self.volume)(io::ErrorKind::Interrupted.into());
-        let (result, lease) = worked.map_err(gone)?;
-        *self = lease;
-        result
-    }
-
-    fn claim_now(&mut self) -> Result<Claim, LeaseError> {
-        // A lease of another is valid until that long after it was seen to be renewed; and half as long again.
-        let patience = self.valid + self.valid / 2;
-        let now = self.clock.now();
-        let Some(epoch) = self.highest()? else { return self.make(1, true) };
-        let record = self.read(epoch)?;
-        if record.released {
-            return self.make(epoch + 1, true);
-        }
-        if record.host.id == self.own.id {
-            // Of this host before vamosd was restarted: its cell may be alive, and goes on under the same lease.
-            self.held = Some((epoch, record.beat));
-            return Ok(match self.renew_now()? {
-                Renewal::Until(until) => Claim::Held(Held { epoch, until, clean: false }),
-                Renewal::Lost => Claim::Taken { by: record.host, epoch },
-            });
-        }
-        match &self.watched {
-            Some(seen) if seen.epoch == epoch && seen.record == record => {
-                if now.since(seen.since) > patience {
-                    return self.make(epoch + 1, false);
+    /// Tries to have the lease; `now` is [`since_boot`](super::since_boot). Others' is to be tried again, soon and often:
+    /// their beats are only seen when they are looked at.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nothing is known then, and it may be tried again.
+    pub fn claim(&mut self, now: Duration) -> Result<Claim, LeaseError> {
+        let Some(highest) = self.highest()? else {
+            return self.make(1, true, now);
+        };
+        let record = self.read(highest)?;
+        self.settling = self.settling.filter(|(epoch, _)| *epoch == highest);
+        match record {
+            // Claimed after a silence and not renewed since: the claim may have been too early, which its maker,
+            // perhaps a vamosd before this one, did not live to see.
+            Some(record)
+                if record.holder == self.own
+                    && !record.released
+                    && !record.after_release
+                    && record.beat == 0 =>
+            {
+                let (_, until) = *self.settling.get_or_insert((highest, now + self.terms.patience()));
+                if now <= until {
+                    return Ok(Claim::Others { epoch: highest - 1, holder: None });
                 }
+                self.held = Some(Held { epoch: highest, record });
+                Ok(Claim::Ours { epoch: highest, after_release: false })
             }
-            _ => self.watched = Some(Watched { epoch, record: record.clone(), since: now }),
+            Some(record) if record.holder == self.own && !record.released => {
+                let after_release = record.after_release;
+                self.held = Some(Held { epoch: highest, record });
+                Ok(Claim::Ours { epoch: highest, after_release })
+            }
+            Some(record) if record.released => self.make(highest + 1, true, now),
+            record => {
+                let unchanged = Watch::look(&mut self.watch, highest, record.as_ref(), now);
+                if unchanged <= self.terms.patience() {
+                    return Ok(Claim::Others { epoch: highest, holder: record.map(|record| record.holder) });
+                }
+                let claim = self.make(highest + 1, false, now)?;
+                if matches!(claim, Claim::Ours { .. }) && self.read(highest)? != record {
+                    // It lives, and may have looked for a higher epoch just before there was one.
+                    self.held = None;
+                    return Ok(Claim::Others { epoch: highest, holder: record.map(|record| record.holder) });
+                }
+                Ok(claim)
+            }
         }
-        Ok(Claim::Taken { by: record.host, epoch })
     }
 
-    /// Claims an epoch nobody has claimed.
-    fn make(&mut self, epoch: u64, clean: bool) -> Result<Claim, LeaseError> {
-        let now = self.clock.now();
-        let record = Record { host: self.own.clone(), beat: 0, released: false };
-        let (draft, path) = (self.volume.join(format!(".lease-{}", self.own.id)), self.path(epoch));
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft);
-        written
-            .and_then(|mut file| file.write_all(record.text().as_bytes()).and_then(|()| file.sync_all()))
-            .map_err(failed("write", &draft))?;
-        let made = fs::hard_link(&draft, &path);
-        fs::remove_file(&draft).map_err(failed("remove", &draft))?;
-        match made {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Ok(Claim::Taken { by: self.read(epoch)?.host, epoch });
-            }
-            Err(error) => return Err(failed("claim", path)(error)),
-        }
-        sync(&self.volume)?;
-        // Who looked long ago may have claimed one that had been claimed, given back and removed meanwhile.
-        if let Some(later) = self.highest()?.filter(|highest| *highest > epoch) {
-            fs::remove_file(&path).map_err(failed("remove", path))?;
-            return Ok(Claim::Taken { by: self.read(later)?.host, epoch: later });
-        }
-        self.held = Some((epoch, 0));
-        self.watched = None;
-        // Those before are of no use to anybody; what cannot be removed is as little in force.
-        for old in self.epochs()?.into_iter().filter(|old| *old < epoch) {
-            let _ = fs::remove_file(self.path(old));
-        }
-        Ok(Claim::Held(Held { epoch, until: now + self.valid, clean }))
-    }
-
-    fn renew_now(&mut self) -> Result<Renewal, LeaseError> {
-        let now = self.clock.now();
-        let Some((epoch, beat)) = self.held else { return Ok(Renewal::Lost) };
-        if self.highest()? != Some(epoch) {
+    /// Says that the holder lives, and whether it still is the holder.
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the lease is valid for as long as it was, no longer.
+    pub fn renew(&mut self) -> Result<Renewal, LeaseError> {
+        let Some(held) = &mut self.held else { return Ok(Renewal::Lost) };
+        // Another one at every attempt: a taker that has seen this one, of a renewal that then failed, must see the
+        // next one, too.
+        held.record.beat += 1;
+        let held = held.clone();
+        // The beat first: see the module above.
+        self.write(held.epoch, &held.record)?;
+        if self.highest()? != Some(held.epoch) {
             self.held = None;
             return Ok(Renewal::Lost);
         }
-        self.write(epoch, &Record { host: self.own.clone(), beat: beat + 1, released: false })?;
-        self.held = Some((epoch, beat + 1));
-        Ok(Renewal::Until(now + self.valid))
+        Ok(Renewal::Valid)
     }
 
-    fn release_now(&mut self) -> Result<(), LeaseError> {
-        let Some((epoch, beat)) = self.held.take() else { return Ok(()) };
-        if self.highest()? == Some(epoch) {
-            self.write(epoch, &Record { host: self.own.clone(), beat, released: true })?;
+    /// Gives the lease up. The cell must have ended: the next holder takes its files as they are.
+    ///
+    /// # Errors
+    /// [`LeaseError`]: others will have to wait.
+    pub fn release(&mut self) -> Result<(), LeaseError> {
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        held.record.released = true;
+        self.write(held.epoch, &held.record)
+    }
+
+    /// Removes what is known of epochs before the last one. Once their data is gone nobody asks.
+    pub fn forget_old(&self) {
+        let Some(held) = &self.held else { return };
+        for epoch in self.epochs().unwrap_or_default().into_iter().filter(|epoch| epoch + 1 < held.epoch) {
+            // One that stays harms nobody.
+            let _ = fs::remove_file(self.path(epoch));
         }
-        Ok(())
+    }
+
+    fn make(&mut self, epoch: u64, after_release: bool, now: Duration) -> Result<Claim, LeaseError> {
+        let path = self.path(epoch);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Watch::look(&mut self.watch, epoch, None, now);
+                return Ok(Claim::Others { epoch, holder: self.read(epoch)?.map(|record| record.holder) });
+            }
+            Err(source) => return Err(LeaseError::Io { action: "claim", path, source }),
+        }
+        let record = Record { holder: self.own.clone(), beat: 0, released: false, after_release };
+        self.write(epoch, &record)?;
+        self.watch = None;
+        self.held = Some(Held { epoch, record });
+        Ok(Claim::Ours { epoch, after_release })
     }
 
     fn path(&self, epoch: u64) -> PathBuf {
-        self.volume.join(format!("{PREFIX}{epoch}"))
+        self.directory.join(format!("lease-{epoch}"))
     }
 
-    fn read(&self, epoch: u64) -> Result<Record, LeaseError> {
-        let path = self.path(epoch);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Record::parse(&text)),
-            // Somebody has claimed a later one just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::parse("")),
-            Err(error) => Err(failed("read", path)(error)),
+    fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> LeaseError {
+        let path = self.directory.clone();
+        move |source| LeaseError::Io { action, path: path.clone(), source }
+    }
+
+    fn epochs(&self) -> Result<Vec<u64>, LeaseError> {
+        let failed = self.failed("list");
+        let mut epochs = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(&failed)? {
+            let name = entry.map_err(&failed)?.file_name();
+            let epoch: Option<u64> = name.to_str().and_then(|name| name.strip_prefix("lease-")?.parse().ok());
+            epochs.extend(epoch);
         }
-    }
-
-    /// In place: the file is this holder's alone.
-    fn write(&self, epoch: u64, record: &Record) -> Result<(), LeaseError> {
-        let path = self.path(epoch);
-        let file = OpenOptions::new().write(true).open(&path).map_err(failed("open", &path))?;
-        let written = file.write_all_at(record.text().as_bytes(), 0).and_then(|()| file.sync_all());
-        written.map_err(failed("write", path))
+        Ok(epochs)
     }
 
     fn highest(&self) -> Result<Option<u64>, LeaseError> {
         Ok(self.epochs()?.into_iter().max())
     }
 
-    fn epochs(&self) -> Result<Vec<u64>, LeaseError> {
-        let entries = fs::read_dir(&self.volume).map_err(|source| LeaseError::Volume {
-            path: self.volume.clone(),
-            reason: format!("{source}; is it mounted on this host?"),
-        })?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok()).collect())
+    /// `None`: its maker has not said anything yet, or nothing that can be understood.
+    fn read(&self, epoch: u64) -> Result<Option<Record>, LeaseError> {
+        let path = self.path(epoch);
+        let mut text = Vec::new();
+        match File::open(&path).and_then(|file| file.take(LEASE_RECORD_BYTES_MAX).read_to_end(&mut text)) {
+            Ok(_) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LeaseError::Io { action: "read", path, source }),
+        }
     }
-}
 
-pub(super) fn sync(path: &Path) -> Result<(), LeaseError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
+    fn write(&self, epoch: u64, record: &Record) -> Result<(), LeaseError> {
+        let path = self.path(epoch);
+        let next = self.directory.join(format!("next-lease-{epoch}"));
+        let text = serde_json::to_vec(record).map_err(io::Error::other);
+        let written = text.and_then(|text| {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&next, &path)?;
+            File::open(&self.directory)?.sync_all()
+        });
+        written.map_err(|source| LeaseError::Io { action: "write", path, source })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    const VALID: Duration = Duration::from_secs(10);
-
-    struct Hosts {
-        keep: tempfile::TempDir,
-        now: Arc<AtomicU64>,
-    }
-
-    impl Hosts {
-        fn new() -> Self {
-            Self { keep: tempfile::tempdir().unwrap(), now: Arc::new(AtomicU64::new(1)) }
-        }
-
-        fn host(&self, id: &str) -> FileLease {
-            let own = Host { id: id.into(), name: format!("host-{id}") };
-            FileLease::new(self.keep.path().into(), own, Clock::Told(self.now.clone()), VALID)
-        }
-
-        fn pass(&self, seconds: u64) {
-            self.now.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
-        }
-    }
-
-    fn epoch(claim: &Claim) -> Option<(u64, bool)> {
-        match claim {
-            Claim::Held(held) => Some((held.epoch, held.clean)),
-            Claim::Taken { .. } => None,
-        }
-    }
-
-    #[test]
-    fn one_holds_it_and_the_others_know_who() {
-        let hosts = Hosts::new();
-        let (mut a, mut b) = (hosts.host("a"), hosts.host("b"));
-        assert_eq!(epoch(&a.claim_now().unwrap()), Some((1, true)));
-        for _ in 0..20 {
-            hosts.pass(3);
-            assert!(matches!(a.renew_now().unwrap(), Renewal::Until(_)));
-            let Claim::Taken { by, epoch } = b.claim_now().unwrap() else { panic!("two hold it") };
-            assert_eq!((by.name.as_str(), epoch), ("host-a", 1));
-        }
-        a.release_now().unwrap();
-        assert_eq!(epoch(&b.claim_now().unwrap()), Some((2, true)));
-        assert_eq!(a.renew_now().unwrap(), Renewal::Lost);
-    }
-
-    #[test]
-    fn k70_one_that_is_not_renewed_is_taken_over_only_when_it_is_valid_no_more() {
-        let hosts = Hosts::new();
-        let (mut a, mut b) = (hosts.host("a"), hosts.host("b"));
-        let Claim::Held(held) = a.claim_now().unwrap() else { panic!() };
-        // The first look starts the wait, however long ago the last beat was.
-        hosts.pass(3600);
-        assert_eq!(epoch(&b.claim_now().unwrap()), None);
-        hosts.pass(15);
-        assert_eq!(epoch(&b.claim_now().unwrap()), None);
-        hosts.pass(1);
-        assert_eq!(epoch(&b.claim_now().unwrap()), Some((2, false)));
-        assert!(hosts.now.load(Ordering::SeqCst) > held.until.0);
-        assert_eq!(a.renew_now().unwrap(), Renewal::Lost);
-    }
-
-    #[test]
-    fn k70_a_clock_that_stands_still_takes_nothing_over() {
-        let hosts = Hosts::new();
-        let (mut a, mut b) = (hosts.host("a"), hosts.host("b"));
-        a.claim_now().unwrap();
-        for _ in 0..1000 {
-            assert_eq!(epoch(&b.claim_now().unwrap()), None);
-        }
-        assert!(matches!(a.renew_now().unwrap(), Renewal::Until(_)));
-    }
-
-    #[test]
-    fn a_host_that_is_restarted_goes_on_with_its_own() {
-        let hosts = Hosts::new();
-        hosts.host("a").claim_now().unwrap();
-        assert_eq!(epoch(&hosts.host("a").claim_now().unwrap()), Some((1, false)));
-        hosts.pass(100);
-        assert_eq!(epoch(&hosts.host("a").claim_now().unwrap()), Some((1, false)));
-    }
-
-    #[test]
-    fn of_many_who_claim_at_once_one_wins() {
-        let hosts = Hosts::new();
-        for round in 1..=20_u64 {
-            let claims: Vec<_> = std::thread::scope(|scope| {
-                let claiming: Vec<_> = (0..4)
-                    .map(|number| {
-                        let mut host = hosts.host(&format!("h{number}"));
-                        scope.spawn(move || (host.claim_now().unwrap(), host))
-                    })
-                    .collect();
-                claiming.into_iter().map(|claim| claim.join().unwrap()).collect()
-            });
-            let mut holders: Vec<_> =
-                claims.into_iter().filter(|(claim, _)| epoch(claim).is_some()).collect();
-            assert_eq!(holders.len(), 1, "in round {round}");
-            holders[0].1.release_now().unwrap();
-        }
-    }
-
-    #[test]
-    fn a_lease_that_was_cut_off_is_waited_for() {
-        let hosts = Hosts::new();
-        fs::write(hosts.keep.path().join("lease-7"), b"").unwrap();
-        let mut b = hosts.host("b");
-        assert_eq!(epoch(&b.claim_now().unwrap()), None);
-        hosts.pass(16);
-        assert_eq!(epoch(&b.claim_now().unwrap()), Some((8, false)));
-    }
-}
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,80 +1,41 @@
-//! Who may run a VM on a volume that several hosts can reach: exactly one, who holds its lease.
+//! The lease of a volume that several hosts can reach: exactly one vamosd may run the VM's cell on it.
 //!
-//! A lease has an epoch, which only grows. Its holder renews it; whoever waits watches it on a clock of its own that no
-//! operator sets, and claims the next epoch when it has not been renewed for longer than it can be valid. A cell commits
-//! and acknowledges only while its lease is valid: one that was stopped, or whose host lost the volume, holds back, and
-//! ends when it hears that it lost it. What it had under way by then goes to files that nobody uses any more: each epoch
-//! has a directory of its own ([`place`]).
+//! ```text
+//!  claim ──▶ WAITING ── released, or unchanged for longer than any validity ──▶ HELD ──renew──▶ HELD
+//!               ▲                                                                 │ a higher epoch exists
+//!               └────────────── its cell has ended ────────────── LOST ◀──────────┘
+//! ```
 //!
-//! Two ways of keeping one: files in the volume ([`file`]), and etcd, for hosts that share one ([`etcd`]).
+//! A holder writes its beat first and looks for a higher epoch second; if there is none, the lease is valid for
+//! [`Terms::ttl`] from before the beat. A taker claims the next epoch after a beat that has not changed for longer than
+//! that, and then looks once more: a holder whose look came before the claim has beaten before it, and is given its
+//! time. Durations alone are compared, each by one machine's own clock that counts through sleep; nobody's idea
+//! of the date matters.
+//!
+//! Hosts that share an etcd keep their leases there ([`etcd`]), which does the watching for them.
+//!
+//! Knows nothing of cells: who holds the lease ends them first.
 
-pub mod clock;
 pub mod etcd;
 pub mod file;
-pub mod place;
+mod record;
+pub mod volume;
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clock::Moment;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::task::spawn_blocking;
 
-/// Who holds a lease, or would.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    /// Of one state directory, for good.
-    pub id: String,
-    /// For people.
-    pub name: String,
-}
+pub use record::{Holder, Record};
 
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.id)
-    }
-}
-
-/// A lease that is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Which.
-    pub epoch: u64,
-    /// The holder may act until then.
-    pub until: Moment,
-    /// Whether the one before gave its lease back, so that its cell is dead.
-    pub clean: bool,
-}
-
-/// What asking for a lease came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
-    /// It is ours.
-    Held(Held),
-    /// It is another's.
-    Taken {
-        /// Whose.
-        by: Host,
-        /// Which.
-        epoch: u64,
-    },
-}
-
-/// What renewing one came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewal {
-    /// The holder may act until then.
-    Until(Moment),
-    /// Another holds a later one.
-    Lost,
-}
-
-/// Why nothing is known of a lease now.
+/// Why a lease cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// The volume.
+    /// The volume's directory.
     #[error("{action} {}: {source}", .path.display())]
-    File {
+    Io {
         /// What was tried.
         action: &'static str,
         /// On what.
@@ -82,14 +43,6 @@ pub enum LeaseError {
         /// Why not.
         #[source]
         source: io::Error,
-    },
-    /// The volume is not there, or not what it should be.
-    #[error("volume {}: {reason}", .path.display())]
-    Volume {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it and what to do.
-        reason: String,
     },
     /// No member of etcd does what it is asked.
     #[error("etcd at {place}: {reason}")]
@@ -99,29 +52,79 @@ pub enum LeaseError {
         /// Why not.
         reason: String,
     },
+    /// The thread that was to use it is gone.
+    #[error("vamosd is ending")]
+    Ending,
+    /// Something in the volume is not what a cell leaves there.
+    #[error("{} in the volume {reason}; move it away", .path.display())]
+    Foreign {
+        /// What.
+        path: PathBuf,
+        /// Why it cannot be taken over.
+        reason: &'static str,
+    },
 }
 
-fn failed(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> LeaseError {
-    move |source| LeaseError::File { action, path: path.into(), source }
+/// How long a lease lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// From before a beat.
+    pub ttl: Duration,
 }
 
-/// A lease on one volume, in one of the two ways.
+impl Terms {
+    /// How long a beat must be unchanged before its holder is held to be gone: a quarter more, for clocks that
+    /// do not run alike.
+    pub fn patience(self) -> Duration {
+        self.ttl + self.ttl / 4
+    }
+}
+
+/// What became of an attempt to have the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours; to be renewed before it is used.
+    Ours {
+        /// The epoch.
+        epoch: u64,
+        /// The holder before has ended its cell.
+        after_release: bool,
+    },
+    /// Another has it; try again.
+    Others {
+        /// Under which epoch.
+        epoch: u64,
+        /// Who; `None` if it did not live to say so.
+        holder: Option<Holder>,
+    },
+}
+
+/// What became of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Valid for [`Terms::ttl`] from before the call.
+    Valid,
+    /// There is a higher epoch: another holds the volume.
+    Lost,
+}
+
+/// A lease in one of the two ways.
 #[derive(Debug)]
 pub enum Lease {
-    /// Files in the volume.
-    File(file::FileLease),
+    /// Files in the volume; `None` while a thread has it.
+    File(Option<file::FileLease>),
     /// A key in etcd.
     Etcd(etcd::EtcdLease),
 }
 
 impl Lease {
-    /// Asks for the lease, once; to be repeated while it is another's.
+    /// Tries to have the lease; to be repeated while it is another's.
     ///
     /// # Errors
     /// [`LeaseError`].
     pub async fn claim(&mut self) -> Result<Claim, LeaseError> {
         match self {
-            Self::File(lease) => lease.claim().await,
+            Self::File(lease) => on_a_thread(lease, |lease| lease.claim(since_boot())).await,
             Self::Etcd(lease) => lease.claim().await,
         }
     }
@@ -129,30 +132,62 @@ impl Lease {
     /// Renews the lease that is held.
     ///
     /// # Errors
-    /// [`LeaseError`]; it may be lost or not.
+    /// [`LeaseError`]; it is valid for as long as it was.
     pub async fn renew(&mut self) -> Result<Renewal, LeaseError> {
         match self {
-            Self::File(lease) => lease.renew().await,
+            Self::File(lease) => on_a_thread(lease, file::FileLease::renew).await,
             Self::Etcd(lease) => lease.renew().await,
         }
     }
 
-    /// Gives the lease back: nothing of ours acts on the volume any more.
+    /// Gives the lease up: the cell has ended.
     ///
     /// # Errors
-    /// [`LeaseError`]; others wait until it lapses.
+    /// [`LeaseError`]: others will have to wait.
     pub async fn release(&mut self) -> Result<(), LeaseError> {
         match self {
-            Self::File(lease) => lease.release().await,
+            Self::File(lease) => on_a_thread(lease, file::FileLease::release).await,
             Self::Etcd(lease) => lease.release().await,
         }
     }
 
-    /// Longest a lease may be held without being renewed.
-    pub fn valid_for(&self) -> Duration {
-        match self {
-            Self::File(lease) => lease.valid_for(),
-            Self::Etcd(lease) => lease.valid_for(),
+    /// What is known of earlier epochs is of no use to anybody.
+    pub async fn forget_old(&mut self) {
+        if let Self::File(lease) = self {
+            let _ = on_a_thread(lease, |lease| {
+                lease.forget_old();
+                Ok(())
+            })
+            .await;
         }
     }
+}
+
+/// A shared file system may take its time.
+async fn on_a_thread<T: Send + 'static>(
+    lease: &mut Option<file::FileLease>,
+    work: impl FnOnce(&mut file::FileLease) -> Result<T, LeaseError> + Send + 'static,
+) -> Result<T, LeaseError> {
+    let mut own = lease.take().ok_or(LeaseError::Ending)?;
+    let worked = spawn_blocking(move || (work(&mut own), own)).await;
+    let (outcome, own) = worked.map_err(|_| LeaseError::Ending)?;
+    *lease = Some(own);
+    outcome
+}
+
+/// The clock leases are counted by: since the machine's boot, sleep included. Nobody can set it.
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    // Neither is ever negative.
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+/// Who this vamosd is; `instance` names its state directory on this boot of the machine.
+///
+/// # Errors
+/// As reading `/proc`.
+pub fn own_identity(instance: &str) -> io::Result<Holder> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(Holder { host, identity: format!("{}/{instance}", boot.trim()) })
 }

@@ -47,6 +47,9 @@ pub enum MigrationError {
         #[source]
         source: io::Error,
     },
+    /// A volume that is to be the same on every host is not there.
+    #[error("the VM's volume is shared, and {} is not a directory of this host; mount it here first", .0.display())]
+    NoVolume(PathBuf),
     /// A volume of this name is here already.
     #[error("{} holds the volume of an earlier VM of this name; move it away", .0.display())]
     VolumeExists(PathBuf),

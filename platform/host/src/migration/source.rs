@@ -12,7 +12,7 @@ use super::departure::{Copied, Piece};
 use super::{MigrationError, failed};
 use crate::limits::MIGRATION_PIECES_MAX;
 use crate::platform::{Platform, PlatformError};
-use crate::registry::{BindingRow, Custody, Token, VmRow};
+use crate::registry::{BindingRow, Custody, Token, VmRow, Volume};
 
 /// VMs that leave and are still here, by name; not durable: with this vamosd such a migration ends.
 pub(crate) type Departures = Mutex<BTreeMap<VmId, Departure>>;
@@ -54,7 +54,9 @@ impl Platform {
             Custody::Here(_) => {
                 let mut departures = self.departures().lock().await;
                 let token = self.registry(|registry| registry.mint()).await?;
-                self.running(name).await?.hold().await?;
+                if ships(&vm) {
+                    self.running(name).await?.hold().await?;
+                }
                 departures.insert(name.clone(), Departure { token, to, copied: None });
                 token
             }
@@ -80,6 +82,9 @@ impl Platform {
             _ => return Err(self.not_here(&vm)),
         }
         self.leaving(name, token).await?;
+        if !ships(&vm) {
+            return Ok(mpsc::channel(1).1);
+        }
         let (volume, platform, name) = (self.volume_of(name), self.clone(), name.clone());
         Ok(reading(move |sink| {
             let copied = Copied::online(&volume, sink)?;
@@ -97,11 +102,14 @@ impl Platform {
     /// [`PlatformError`]; [`MigrationError::Replaced`] when the copy is void, and the VM goes on here.
     pub async fn freeze(self: &Arc<Self>, name: &VmId, token: Token) -> Result<Pieces, PlatformError> {
         let vm = self.row(name).await?;
-        let volume = self.volume_of(name);
+        let (volume, ships) = (self.volume_of(name), ships(&vm));
         match vm.custody {
             Custody::Here(_) => {}
             Custody::Away { token: known, .. } if known == token => {
                 self.stop_serving(name).await?;
+                if !ships {
+                    return Ok(mpsc::channel(1).1);
+                }
                 return Ok(reading(move |sink| {
                     let Some(mut copied) = Copied::online(&volume, sink)? else { return Ok(()) };
                     copied.rest(sink).map(drop)
@@ -121,6 +129,10 @@ impl Platform {
         // Before anything else: a vamosd that is killed now does not serve the VM again by itself.
         self.keep_custody(name, Custody::Away { token, to }).await?;
         let held = self.stop_serving(name).await?;
+        if !ships {
+            info!(vm = %name, "frozen: its cell has ended, and its volume is given back");
+            return Ok(mpsc::channel(1).1);
+        }
         let Some(mut copied) = copied.filter(|_| held) else {
             warn!(vm = %name, "the copy of the volume is void: its cell was replaced meanwhile");
             self.keep_custody(name, Custody::Here(None)).await?;
@@ -188,6 +200,11 @@ impl Platform {
             _ => Err(MigrationError::OtherToken(name.clone()).into()),
         }
     }
+}
+
+/// Whether the volume goes along: one that is shared is there already, and given back when the cell has ended.
+fn ships(vm: &VmRow) -> bool {
+    vm.volume == Volume::Local
 }
 
 /// Reads on a thread that may block, as fast as the pieces are taken.

@@ -8,7 +8,7 @@ use super::MigrationError;
 use super::arrival::Arrival;
 use super::departure::Piece;
 use crate::platform::{Platform, PlatformError, VmView};
-use crate::registry::{BindingRow, Custody, RegistryError, Token, VmRow};
+use crate::registry::{BindingRow, Custody, RegistryError, Token, VmRow, Volume};
 
 /// Whether there is anything left to do here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +42,22 @@ impl Platform {
             Ok(_) | Err(PlatformError::Registry(RegistryError::Unknown { .. })) => {}
             Err(error) => return Err(error),
         }
-        let arrival = self.arrival(&vm.name);
-        blocking(move || arrival.begin()).await?;
+        match &vm.volume {
+            Volume::Local => {
+                let arrival = self.arrival(&vm.name);
+                blocking(move || arrival.begin()).await?;
+            }
+            Volume::Shared(path) if !path.is_dir() => {
+                return Err(MigrationError::NoVolume(path.clone()).into());
+            }
+            Volume::Shared(_) | Volume::Remote => {}
+        }
         let custody = Custody::Arriving { token, from };
         self.registry(move |registry| {
             registry.atomically(|registry| {
                 let known = (vm.generation, vm.secret);
                 registry.arrive_vm(&vm.name, vm.cid, known, &custody)?;
+                registry.place_volume(&vm.name, &vm.volume)?;
                 registry.arrive_bindings(&vm.name, &bindings)
             })
         })
@@ -72,6 +81,9 @@ impl Platform {
     /// [`PlatformError`].
     pub async fn flush(&self, name: &VmId, token: Token) -> Result<(), PlatformError> {
         self.arriving(name, token).await?;
+        if self.row(name).await?.volume != Volume::Local {
+            return Ok(());
+        }
         let arrival = self.arrival(name);
         blocking(move || arrival.flush()).await
     }
@@ -84,8 +96,10 @@ impl Platform {
         let row = self.row(name).await?;
         if row.custody != Custody::Here(Some(token)) {
             self.arriving(name, token).await?;
-            let (arrival, uid) = (self.arrival(name), row.uid);
-            blocking(move || arrival.complete(uid)).await?;
+            if row.volume == Volume::Local {
+                let (arrival, uid) = (self.arrival(name), row.uid);
+                blocking(move || arrival.complete(uid)).await?;
+            }
             self.keep_custody(name, Custody::Here(Some(token))).await?;
             info!(vm = %name, "arrived");
         }

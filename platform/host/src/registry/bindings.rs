@@ -7,7 +7,7 @@ use rusqlite::{Row, params};
 use vamos_proto::id::{VmId, VsockPort};
 use vamos_proto::policy::{Policy, Quota};
 
-use super::{Registry, RegistryError};
+use super::{Registry, RegistryError, Volume};
 use crate::limits::BINDINGS_PER_VM_MAX;
 use crate::names::{ServiceKind, ServiceName};
 
@@ -106,8 +106,10 @@ impl Registry {
         terms: &Terms,
         declared: bool,
     ) -> Result<BindingRow, RegistryError> {
-        self.vm(vm)?;
-        self.service(service)?;
+        let kind = self.service(service)?.kind;
+        if self.vm(vm)?.volume == Volume::Remote && kind == ServiceKind::Sql {
+            return Err(RegistryError::NothingInVolume { vm: vm.clone(), service: service.clone() });
+        }
         let bound = self.bindings(Some(vm))?;
         let known = bound.iter().find(|binding| binding.service == *service);
         if known.is_none() && bound.len() >= BINDINGS_PER_VM_MAX {

@@ -10,6 +10,7 @@ mod schema;
 mod services;
 mod snapshots;
 mod vms;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use custody::{Custody, Token};
 pub use services::ServiceRow;
 pub use snapshots::{Restoration, SnapshotRow};
 pub use vms::{SessionSecret, VmRow};
+pub use volumes::Volume;
 
 /// Why the registry refuses or fails.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,24 @@ pub enum RegistryError {
     /// Not an id for a guest.
     #[error("cid {} is reserved: guests have 3 to 4294967294", .0.0)]
     CidReserved(GuestCid),
+    /// A volume does not move by being told to.
+    #[error("the volume of VM {vm} is {}, and cannot be made {}", told(.known), told(.wanted))]
+    VolumeElsewhere {
+        /// Whose.
+        vm: VmId,
+        /// Where it is.
+        known: Volume,
+        /// Where it was to be.
+        wanted: Volume,
+    },
+    /// The service keeps data in the volume.
+    #[error("service {service} keeps its data in the volume, and that of VM {vm} is of class \"remote\"")]
+    NothingInVolume {
+        /// Whose.
+        vm: VmId,
+        /// Which.
+        service: ServiceName,
+    },
     /// A migration of another token has it.
     #[error("VM {vm} is {now}")]
     Elsewhere {
@@ -117,6 +137,13 @@ pub enum RegistryError {
         /// How many are possible.
         limit: usize,
     },
+}
+
+fn told(volume: &Volume) -> String {
+    match volume.path() {
+        Some(path) => format!("{} at {}", volume.class(), path.display()),
+        None => volume.class().to_owned(),
+    }
 }
 
 /// The uids given to cells.

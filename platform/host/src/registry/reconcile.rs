@@ -21,6 +21,7 @@ impl Registry {
         }
         for vm in &config.vms {
             self.declare_vm(&vm.name, vm.cid)?;
+            self.place_volume(&vm.name, &vm.volume)?;
         }
         for binding in &config.bindings {
             let terms = Terms { door: binding.door.clone(), policy: binding.policy, quota: binding.quota };

@@ -39,7 +39,7 @@ CREATE TABLE binding (
 ";
 
 /// What leads from each version to the next, the first from 1 to 2. Only ever added to.
-const STEPS: &[&str] = &[SECRETS, MIGRATIONS, SNAPSHOTS];
+const STEPS: &[&str] = &[SECRETS, MIGRATIONS, SNAPSHOTS, VOLUMES];
 
 /// Version of the tables after all of [`STEPS`].
 const VERSION: i32 = 1 + STEPS.len() as i32;
@@ -85,6 +85,16 @@ CREATE TABLE restoration (
     snapshot TEXT NOT NULL,
     FOREIGN KEY (source, snapshot) REFERENCES snapshot (vm, name)
 ) STRICT;
+";
+
+/// Where volumes are. Those of before are here.
+const VOLUMES: &str = "
+CREATE TABLE volume (
+    vm TEXT PRIMARY KEY REFERENCES identity (vm) ON DELETE CASCADE,
+    class TEXT NOT NULL,
+    path TEXT NOT NULL
+) STRICT;
+INSERT INTO volume SELECT vm, 'local', '' FROM identity;
 ";
 
 /// Brings a new or existing file to the tables of this version.

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use vamos_proto::id::{GuestCid, VmId};
 
 use super::custody::{self, Custody};
+use super::volumes::{self, Volume};
 use super::{Registry, RegistryError};
 use crate::limits::VMS_MAX;
 
@@ -36,10 +37,14 @@ pub struct VmRow {
     pub declared: bool,
     /// Whether it is on this host.
     pub custody: Custody,
+    /// Where its durable data is.
+    pub volume: Volume,
 }
 
-const COLUMNS: &str = "SELECT vm.name, cid, generation, secret, uid, declared, state, token, peer
-    FROM vm JOIN identity ON identity.vm = vm.name LEFT JOIN migration ON migration.vm = vm.name";
+const COLUMNS: &str =
+    "SELECT vm.name, cid, generation, secret, uid, declared, state, token, peer, class, path
+    FROM vm JOIN identity ON identity.vm = vm.name LEFT JOIN migration ON migration.vm = vm.name
+    LEFT JOIN volume ON volume.vm = vm.name";
 
 impl Registry {
     /// Every VM, by name.
@@ -164,18 +169,21 @@ fn stored(cid: GuestCid) -> i64 {
     cid.0 as i64
 }
 
-type Raw = (String, i64, i64, Vec<u8>, u32, bool, custody::Raw);
+type Raw = (String, i64, i64, Vec<u8>, u32, bool, custody::Raw, (Option<String>, Option<String>));
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
     let custody = (row.get(6)?, row.get(7)?, row.get(8)?);
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, custody))
+    let volume = (row.get(9)?, row.get(10)?);
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, custody, volume))
 }
 
-fn checked((name, cid, generation, secret, uid, declared, custody): Raw) -> Result<VmRow, RegistryError> {
+fn checked(
+    (name, cid, generation, secret, uid, declared, custody, volume): Raw,
+) -> Result<VmRow, RegistryError> {
     let name = VmId::new(name).map_err(|_| RegistryError::Damaged { what: "VM name" })?;
     let unsigned = |number: i64, what| u64::try_from(number).map_err(|_| RegistryError::Damaged { what });
     let (cid, generation) = (GuestCid(unsigned(cid, "cid")?), unsigned(generation, "generation")?);
     let secret = secret.try_into().map_err(|_| RegistryError::Damaged { what: "session secret" })?;
-    let custody = custody::checked(custody)?;
-    Ok(VmRow { name, cid, generation, secret: SessionSecret(secret), uid, declared, custody })
+    let (custody, volume) = (custody::checked(custody)?, volumes::checked(volume)?);
+    Ok(VmRow { name, cid, generation, secret: SessionSecret(secret), uid, declared, custody, volume })
 }

@@ -19,7 +19,7 @@ use vamos_proto::id::VmId;
 use crate::migration::MigrationError;
 use crate::names::SnapshotName;
 use crate::platform::{Platform, PlatformError, VmView};
-use crate::registry::{Restoration, SnapshotRow, VmRow};
+use crate::registry::{Restoration, SnapshotRow, VmRow, Volume};
 use shelf::Shelf;
 
 /// Why a snapshot is not taken, or not used.
@@ -36,6 +36,11 @@ pub enum SnapshotError {
         #[source]
         source: io::Error,
     },
+    /// Its host could be another one tomorrow.
+    #[error(
+        "the volume of VM {0} is shared, and snapshots are one host's; take them of a volume of class local"
+    )]
+    Shared(VmId),
     /// The cell has put something else there.
     #[error("{} is no copy of a database", .0.display())]
     NoCopy(PathBuf),
@@ -139,7 +144,11 @@ impl Platform {
             return Err(MigrationError::Leaving(vm.clone()).into());
         }
         self.running(vm).await?;
-        self.row(vm).await
+        let row = self.row(vm).await?;
+        match row.volume {
+            Volume::Local => Ok(row),
+            _ => Err(SnapshotError::Shared(vm.clone()).into()),
+        }
     }
 
     fn shelf(&self, vm: &VmId, name: &SnapshotName) -> Shelf {

@@ -3,6 +3,7 @@
 mod attachment;
 mod backoff;
 mod supervisor;
+pub mod tenancy;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::cell::adopt::Adopted;
 use crate::cell::spawn::Recipe;
 use crate::limits::{CELL_REPLY_MAX, CELL_START_MAX, SNAPSHOT_MAX};
 use supervisor::Supervisor;
+use tenancy::Tenancy;
 
 /// Commands that may wait for the supervisor.
 const COMMANDS_MAX: usize = 64;
@@ -122,19 +124,20 @@ pub struct Vm {
 
 impl Vm {
     /// Starts serving a VM on `listener`, whose path is `socket`.
-    pub fn start(recipe: Recipe, listener: UnixListener, socket: PathBuf) -> Self {
-        Self::run(recipe, listener, socket, |supervisor| supervisor)
+    pub fn start(recipe: Recipe, tenancy: Option<Tenancy>, listener: UnixListener, socket: PathBuf) -> Self {
+        Self::run(recipe, tenancy, listener, socket, |supervisor| supervisor)
     }
 
     /// Goes on serving a VM with the cell that an earlier vamosd has left behind.
-    pub fn go_on(recipe: Recipe, adopted: Adopted, socket: PathBuf) -> Self {
+    pub fn go_on(recipe: Recipe, tenancy: Option<Tenancy>, adopted: Adopted, socket: PathBuf) -> Self {
         let Adopted { cell, start, listener, front_end } = adopted;
         let collect = |supervisor: Supervisor| supervisor.collecting(cell, start, front_end);
-        Self::run(recipe, listener, socket, collect)
+        Self::run(recipe, tenancy, listener, socket, collect)
     }
 
     fn run(
         recipe: Recipe,
+        tenancy: Option<Tenancy>,
         listener: UnixListener,
         socket: PathBuf,
         begin: impl FnOnce(Supervisor) -> Supervisor,
@@ -142,7 +145,7 @@ impl Vm {
         let name = recipe.vm.clone();
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (publish, status) = watch::channel(Status { state: VmState::Starting, ..Status::default() });
-        let supervisor = begin(Supervisor::new(recipe, listener, socket, inbox, publish));
+        let supervisor = begin(Supervisor::new(recipe, tenancy, listener, socket, inbox, publish));
         let task = tokio::spawn(supervisor.run());
         Self { name, commands, status, task: Mutex::new(Some(task)) }
     }

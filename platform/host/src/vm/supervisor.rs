@@ -20,16 +20,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vamos_proto::cell::{
-    Bind, Counters, Drain, Hold, Release, Snapshot, Start, StatsRequest, Unbind, from_cell, to_cell,
+    Bind, Counters, Drain, Hold, Lease, Release, Snapshot, Start, StatsRequest, Unbind, from_cell, to_cell,
 };
 use vamos_proto::control::VmState;
 
 use super::attachment::{Attachment, Detached};
 use super::backoff::Backoff;
+use super::tenancy::Tenancy;
 use super::{Command, Reply, Status, VmError};
 use crate::cell::adopt::Held;
 use crate::cell::channel::ChannelError;
 use crate::cell::spawn::{Cell, Recipe, StartError};
+use crate::lease::Renewal;
 use crate::limits::{ACCEPT_PAUSE, CELL_BACKOFF_MAX};
 
 /// Questions a cell may leave unanswered before the oldest are given up.
@@ -46,6 +48,8 @@ pub(super) struct Supervisor {
     adopted: Option<(Cell, Start)>,
     pending: HashMap<u64, Pending>,
     requests: u64,
+    /// The right to a volume that is shared.
+    tenancy: Option<Tenancy>,
     /// The cell has been told to keep the volume's files fit for being copied.
     holds: bool,
 }
@@ -74,6 +78,7 @@ enum End {
 impl Supervisor {
     pub(super) fn new(
         recipe: Recipe,
+        tenancy: Option<Tenancy>,
         listener: UnixListener,
         socket: PathBuf,
         inbox: mpsc::Receiver<Command>,
@@ -82,7 +87,19 @@ impl Supervisor {
         let attachment = Attachment::new(recipe.vm.clone());
         let (adopted, pending) = (None, HashMap::new());
         let (requests, holds) = (0, false);
-        Self { recipe, listener, socket, inbox, status, attachment, adopted, pending, requests, holds }
+        Self {
+            recipe,
+            listener,
+            socket,
+            inbox,
+            status,
+            attachment,
+            adopted,
+            pending,
+            requests,
+            tenancy,
+            holds,
+        }
     }
 
     /// Begins with the cell that an earlier vamosd has left behind, and its front-end.
@@ -98,12 +115,9 @@ impl Supervisor {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         let farewell = loop {
-            let cell = match self.collected().await {
-                Some(cell) => Ok(cell),
-                None => match self.recipe.remake().await {
-                    Ok(()) => self.recipe.start(self.listener.as_fd()).await,
-                    Err(error) => Err(error),
-                },
+            let cell = match self.tenant().await {
+                Ok(()) => self.cell().await,
+                Err(error) => Err(error),
             };
             let pause = match cell {
                 Ok(cell) => match self.serve(cell, &mut backoff).await {
@@ -119,6 +133,12 @@ impl Supervisor {
                 break None;
             }
         };
+        if let Some(tenancy) = &mut self.tenancy {
+            // Only one that is asked to end has ended its cell.
+            if farewell.is_some() {
+                tenancy.release().await;
+            }
+        }
         // The path is this VM's alone; nobody else binds it.
         let _ = fs::remove_file(&self.socket);
         if let Some(farewell) = farewell {
@@ -126,12 +146,44 @@ impl Supervisor {
         }
     }
 
+    /// The volume is this VM's, and where a cell may work in it is known.
+    async fn tenant(&mut self) -> Result<(), StartError> {
+        let Some(tenancy) = &mut self.tenancy else { return Ok(()) };
+        match tenancy.claim().await {
+            Ok(place) => {
+                self.recipe.start.volume = place.display().to_string();
+                self.recipe.volume = place;
+                self.recipe.start.lease_until = tenancy.until().map_or(0, nanoseconds);
+                Ok(())
+            }
+            Err(error) => {
+                // One that another host has taken over from while there was no vamosd.
+                if let Some((cell, _)) = self.adopted.take() {
+                    let how = cell.end().await;
+                    warn!(vm = %self.recipe.vm, how, "the cell of an earlier vamosd is ended: its volume is not ours now");
+                    self.attachment.cell_ended().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The cell of an earlier vamosd, or another.
+    async fn cell(&mut self) -> Result<Cell, StartError> {
+        if let Some(cell) = self.collected().await {
+            return Ok(cell);
+        }
+        self.recipe.remake().await?;
+        self.recipe.start(self.listener.as_fd()).await
+    }
+
     /// The cell of an earlier vamosd, told what has changed meanwhile. One that was started otherwise than it
     /// would be now is ended.
     async fn collected(&mut self) -> Option<Cell> {
         let (cell, mut had) = self.adopted.take()?;
         let (wanted, bound) = (&self.recipe.start.bindings, std::mem::take(&mut had.bindings));
-        let changed = had != Start { bindings: Vec::new(), ..self.recipe.start.clone() };
+        let lease_until = had.lease_until;
+        let changed = had != Start { bindings: Vec::new(), lease_until, ..self.recipe.start.clone() };
         if changed || self.attachment.needs_another_cell() {
             let how = cell.end().await;
             info!(vm = %self.recipe.vm, how, "the cell of an earlier vamosd is of no use any more");
@@ -152,6 +204,14 @@ impl Supervisor {
 
     fn not_started(&mut self, error: &StartError, backoff: &mut Backoff) -> Duration {
         let vm = &self.recipe.vm;
+        if let (StartError::Waiting(detail), Some(tenancy)) = (error, &self.tenancy) {
+            if self.status.borrow().detail != *detail {
+                warn!(%vm, detail, "no cell yet");
+            }
+            let pause = tenancy.pause();
+            self.publish(VmState::BackingOff, detail.clone());
+            return pause;
+        }
         warn!(%vm, %error, "the cell could not be started");
         let pause = if error.needs_operator() { CELL_BACKOFF_MAX } else { backoff.failed(Duration::ZERO) };
         let state = if error.needs_operator() { VmState::Broken } else { VmState::BackingOff };
@@ -178,6 +238,7 @@ impl Supervisor {
             status.layers.clone_from(&cell.layers);
         });
         self.publish(VmState::Ready, String::new());
+        self.tell_tenancy(&cell).await;
         let end = match self.attachment.succeed(&cell).await {
             Ok(succeeds) => {
                 if succeeds || self.attachment.is_attached() {
@@ -228,6 +289,14 @@ impl Supervisor {
                     }
                     Err(error) => pause_accepting(&self.recipe.vm, &error).await,
                 },
+                renewal = renewed(&mut self.tenancy) => match renewal {
+                    Renewal::Valid => self.tell_tenancy(cell).await,
+                    Renewal::Lost => {
+                        warn!(vm = %self.recipe.vm, "another host has the volume: the cell is ended");
+                        cell.kill();
+                        return End::Cell;
+                    }
+                },
                 detached = self.attachment.detached() => match detached {
                     Detached::FrontEnd => {
                         self.publish(VmState::Ready, String::new());
@@ -255,6 +324,15 @@ impl Supervisor {
                     }
                 },
             }
+        }
+    }
+
+    /// Until when the cell may write.
+    async fn tell_tenancy(&self, cell: &Cell) {
+        let until = self.tenancy.as_ref().and_then(Tenancy::until);
+        if let Some(until) = until.map(nanoseconds) {
+            // One that cannot be told has ended, which is noticed next.
+            let _ = cell.channel.send(to_cell::Message::Lease(Lease { until }), &[]).await;
         }
     }
 
@@ -434,6 +512,19 @@ impl Supervisor {
             Command::Stop { .. } | Command::Depart { .. } => {}
         }
         false
+    }
+}
+
+/// As a cell is told; centuries fit.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Never, where nothing is to be renewed.
+async fn renewed(tenancy: &mut Option<Tenancy>) -> Renewal {
+    match tenancy {
+        Some(tenancy) => tenancy.renewed().await,
+        None => std::future::pending().await,
     }
 }
 

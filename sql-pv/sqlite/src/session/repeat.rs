@@ -52,10 +52,11 @@ async fn look_up<T: Send + 'static>(
     read: impl FnOnce(&Conn) -> Result<T, SqlError> + Send + 'static,
 ) -> Result<T, SqlError> {
     let (reply, receiver) = oneshot::channel();
-    let own = ticket.clone();
+    let (own, leased) = (ticket.clone(), database.clone());
     let task = Task::Own(Box::new(move |conn: Result<&Conn, SqlError>| {
         if own.begin() {
-            drop(reply.send(conn.and_then(read)));
+            let found = conn.and_then(read);
+            drop(reply.send(found.and_then(|found| leased.hold().map(|()| found))));
         }
     }));
     database.pool.submit(database, task);

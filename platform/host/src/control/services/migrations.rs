@@ -8,12 +8,12 @@ use tonic::{Request, Response, Status, async_trait};
 use vamos_proto::control::migrations_server::Migrations;
 use vamos_proto::control::{
     ArriveResponse, Chunk, Departure, DropResponse, FlushResponse, ForgetResponse, ImportRequest,
-    ImportResponse, LeaveRequest, MigrationRequest, StayResponse, Vm,
+    ImportResponse, LeaveRequest, MigrationRequest, StayResponse, Vm, Volume,
 };
 use vamos_proto::id::{GuestCid, VmId, VsockPort};
 
 use super::super::status::{self, invalid};
-use super::{Api, binding, service_name, vm, vm_name};
+use super::{Api, binding, service_name, vm, vm_name, volume_of};
 use crate::config::check_door;
 use crate::limits::{BINDINGS_PER_VM_MAX, MIGRATION_PEER_BYTES_MAX};
 use crate::migration::{Arrived, Departing, Piece, Pieces};
@@ -133,12 +133,17 @@ fn departure(departing: Departing) -> Departure {
         bindings: bindings.into_iter().map(binding).collect(),
         frozen: matches!(vm.custody, Custody::Away { .. }),
         from: String::new(),
+        volume: Some(Volume {
+            class: vm.volume.class().into(),
+            path: vm.volume.path().map(|path| path.display().to_string()).unwrap_or_default(),
+        }),
     }
 }
 
 /// A VM as another host has described it.
 fn described(departure: Departure) -> Result<Departing, Status> {
-    let Departure { name, cid, generation, session_secret, bindings, .. } = departure;
+    let Departure { name, cid, generation, session_secret, bindings, volume: departure_volume, .. } =
+        departure;
     let (name, token) = (vm_name(name)?, token(departure.token)?);
     let secret = session_secret.try_into().map_err(|_| invalid("a session secret has 16 bytes"))?;
     if bindings.len() > BINDINGS_PER_VM_MAX {
@@ -168,6 +173,7 @@ fn described(departure: Departure) -> Result<Departing, Status> {
         uid: 0,
         declared: false,
         custody: Custody::Here(None),
+        volume: volume_of(departure_volume)?,
     };
     Ok(Departing { token, vm, bindings })
 }

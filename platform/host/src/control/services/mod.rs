@@ -16,7 +16,7 @@ use vamos_proto::id::VmId;
 use super::status::invalid;
 use crate::names::{ServiceName, SnapshotName};
 use crate::platform::{Platform, VmView};
-use crate::registry::{BindingRow, ServiceRow, SnapshotRow};
+use crate::registry::{BindingRow, ServiceRow, SnapshotRow, Volume};
 
 /// What serves the requests.
 #[derive(Debug)]
@@ -36,6 +36,12 @@ fn vm_name(name: String) -> Result<VmId, Status> {
 
 fn service_name(name: String) -> Result<ServiceName, Status> {
     ServiceName::new(name).map_err(invalid)
+}
+
+/// A local one, unless something else is said.
+fn volume_of(volume: Option<control::Volume>) -> Result<Volume, Status> {
+    let control::Volume { class, path } = volume.unwrap_or_default();
+    Volume::new(&class, &path).map_err(invalid)
 }
 
 fn snapshot_name(name: String) -> Result<SnapshotName, Status> {
@@ -61,6 +67,7 @@ fn vm(view: VmView) -> control::Vm {
         cell_uid: row.uid,
         cell_starts: status.cell_starts,
         declared: row.declared,
+        volume_class: row.volume.class().into(),
         sandbox: status.layers,
     }
 }

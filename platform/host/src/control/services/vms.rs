@@ -16,16 +16,17 @@ use vamos_proto::control::{
 use vamos_proto::id::{GuestCid, VmId};
 
 use super::super::status;
-use super::{Api, snapshot, snapshot_name, vm, vm_name};
+use super::{Api, snapshot, snapshot_name, vm, vm_name, volume_of};
 use crate::limits::STATS_INTERVAL_MIN;
 use crate::platform::Platform;
 
 #[async_trait]
 impl Vms for Api {
     async fn create(&self, request: Request<CreateVmRequest>) -> Result<Response<Vm>, Status> {
-        let CreateVmRequest { name, cid } = request.into_inner();
+        let CreateVmRequest { name, cid, volume } = request.into_inner();
+        let volume = volume_of(volume)?;
         let cid = (cid != 0).then_some(GuestCid(cid));
-        let created = self.platform.create_vm(vm_name(name)?, cid).await.map_err(status::of)?;
+        let created = self.platform.create_vm(vm_name(name)?, cid, volume).await.map_err(status::of)?;
         Ok(Response::new(vm(created)))
     }
 
