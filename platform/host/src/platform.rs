@@ -3,11 +3,13 @@
 //! A change is made in the registry first and in the running VM second. If the second fails, the registry holds:
 //! the VM takes the change over with its next cell.
 
+mod recipe;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,31 +19,24 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vamos_proto::cell::{Binding, Counters, Limits, Start};
+use vamos_proto::cell::Counters;
 use vamos_proto::control::VmState;
 use vamos_proto::id::{GuestCid, VmId};
-use vamos_sandbox::Enforcement;
-use vamos_sandbox::cgroup::{CgroupLimits, Hierarchy};
+use vamos_sandbox::cgroup::Hierarchy;
 
 use crate::cell::adopt::{Adopted, adopt};
 use crate::cell::spawn::Recipe;
 use crate::config::Config;
 use crate::directories::Directories;
-use crate::lease::etcd::{Etcd, EtcdLease};
-use crate::lease::file::FileLease;
-use crate::lease::{Lease, Terms, own_identity};
 use crate::limits::{DRAIN_DEFAULT, UPGRADE_WAIT_MAX};
 use crate::migration::MigrationError;
 use crate::migration::source::Departures;
 use crate::names::{ServiceKind, ServiceName};
-use crate::registry::{
-    BindingRow, Custody, Registry, RegistryError, Restoration, ServiceRow, Terms as BindingTerms, VmRow,
-    Volume,
-};
+use crate::registry::{BindingRow, Custody, Registry, RegistryError, ServiceRow, Terms, VmRow, Volume};
 use crate::snapshot::SnapshotError;
-use crate::snapshot::volume::Remaking;
 use crate::vm::tenancy::Tenancy;
 use crate::vm::{Status, Vm, VmError};
+use recipe::told;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -249,96 +244,6 @@ impl Platform {
         let listener = UnixListener::bind(&socket).map_err(file("bind", &socket))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(file("protect", &socket))?;
         Ok(Vm::start(recipe, tenancy, listener, socket))
-    }
-
-    /// How a VM's cell is started as things are.
-    pub(crate) async fn recipe_of(
-        &self,
-        row: &VmRow,
-        bindings: Vec<BindingRow>,
-    ) -> Result<Recipe, PlatformError> {
-        let name = row.name.clone();
-        let restoration = self.registry(move |registry| registry.restoration(&name)).await?;
-        Ok(Recipe {
-            remaking: restoration.map(|from| self.remaking(row, &from)),
-            ..self.recipe(row, bindings)
-        })
-    }
-
-    /// A VM's right to its volume, if others could have it.
-    fn tenancy(&self, row: &VmRow) -> Result<Option<Tenancy>, PlatformError> {
-        let Volume::Shared(path) = &row.volume else { return Ok(None) };
-        let failed = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| PlatformError::File { action, path, source }
-        };
-        let instance = self.directories.instance().map_err(failed("look up", &self.config.state_dir))?;
-        let own = own_identity(&instance).map_err(failed("read", Path::new("/proc")))?;
-        let terms = Terms { ttl: self.config.leases.valid };
-        let lease = match &self.config.leases.etcd {
-            None => Lease::File(Some(FileLease::new(path, own, terms))),
-            Some(etcd) => {
-                let read = |path: &PathBuf| fs::read(path).map_err(failed("read", path));
-                let tls = match &etcd.tls {
-                    Some([authority, certificate, key]) => {
-                        Some([read(authority)?, read(certificate)?, read(key)?])
-                    }
-                    None => None,
-                };
-                let etcd = Etcd { members: etcd.members.clone(), tls };
-                Lease::Etcd(EtcdLease::new(etcd, path.display().to_string(), own, terms))
-            }
-        };
-        Ok(Some(Tenancy::new(row.name.clone(), path.clone(), row.uid, lease, terms)))
-    }
-
-    fn remaking(&self, row: &VmRow, from: &Restoration) -> Remaking {
-        let (registry, vm) = (self.registry.clone(), row.name.clone());
-        let done = move || registry.lock().unwrap_or_else(PoisonError::into_inner).end_restoration(&vm);
-        Remaking {
-            from: self.directories.snapshots(from.source.as_str()).join(from.snapshot.as_str()),
-            volume: self.volume_of(&row.name),
-            uid: row.uid,
-            done: Arc::new(done),
-        }
-    }
-
-    fn recipe(&self, row: &VmRow, bindings: Vec<BindingRow>) -> Recipe {
-        let cells = &self.config.cells;
-        let limits =
-            Limits { open_files: cells.open_files, threads: cells.threads, file_bytes: cells.file_bytes };
-        let volume = self.directories.volume(row.name.as_str());
-        Recipe {
-            binary: self.config.cell_binary.clone(),
-            vm: row.name.clone(),
-            cgroup_limits: CgroupLimits {
-                memory_bytes: cells.memory_bytes,
-                // The first process, which forks and ends, is counted too.
-                tasks: cells.threads + 1,
-                cpu_weight: cells.cpu_weight,
-            },
-            cgroup: self.cgroup.clone(),
-            limits,
-            start: Start {
-                vm: row.name.to_string(),
-                volume: volume.display().to_string(),
-                generation: row.generation,
-                session_secret: row.secret.0.to_vec(),
-                leased: matches!(row.volume, Volume::Shared(_)),
-                // Known when it is held.
-                lease_until: 0,
-                cid: row.cid.0,
-                uid: row.uid,
-                gid: row.uid,
-                best_effort: self.config.enforcement == Enforcement::BestEffort,
-                limits: Some(limits),
-                bindings: bindings.into_iter().map(told).collect(),
-                polling_us: cells.polling_us,
-            },
-            rendezvous: self.directories.rendezvous(row.name.as_str()),
-            remaking: None,
-            volume,
-        }
     }
 
     /// Creates a VM and starts its cell.
@@ -578,7 +483,7 @@ impl Platform {
         &self,
         vm: VmId,
         service: ServiceName,
-        terms: BindingTerms,
+        terms: Terms,
     ) -> Result<BindingRow, PlatformError> {
         self.may_change(&vm).await?;
         let name = vm.clone();
@@ -647,16 +552,4 @@ fn elsewhere(custody: &Custody) -> Status {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-}
-
-/// A binding as its cell is told of it.
-fn told(row: BindingRow) -> Binding {
-    Binding {
-        name: row.service.to_string(),
-        kind: row.kind.as_str().into(),
-        port: row.port.0,
-        door: row.door.into_iter().collect(),
-        policy: Some(row.policy),
-        quota: Some(row.quota),
-    }
 }

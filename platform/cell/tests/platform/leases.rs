@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process, test_kill_process};
 use tokio::time::{sleep, timeout};
-use vamos_host::registry::Volume;
+use vamos_host::migration::Departing;
+use vamos_host::names::ServiceName;
+use vamos_host::registry::{Terms, Volume};
 use vamos_proto::control::VmState;
 use vamos_sql_client::{ClientError, Session};
 
 use crate::daemon::Daemon;
 use crate::migration::Guest;
-use crate::support::{Host, PATIENCE, number, vm_id};
+use crate::support::{DATABASE, Host, PATIENCE, number, vm_id};
 
 /// How long a lease is valid here.
 const VALID: Duration = Duration::from_millis(600);
@@ -74,6 +76,68 @@ async fn k74_the_second_of_two_hosts_that_claim_a_volume_waits_and_says_for_whom
     assert!(view.status.detail.contains("not mounted"), "{}", view.status.detail);
     first.stop().await;
     second.stop().await;
+}
+
+/// A shared volume does not move: it is given back here and claimed there, and sessions go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn k73_a_vm_with_a_shared_volume_moves_without_a_copy() {
+    let keep = tempfile::tempdir().unwrap();
+    let head = lease("");
+    let (first, second) = (Host::configured(&[], &head).await, Host::configured(&[], &head).await);
+    let (name, volume) = (vm_id("a"), Volume::Shared(keep.path().join("mounted")));
+    std::fs::create_dir(keep.path().join("mounted")).unwrap();
+    first.platform.create_vm(name.clone(), None, volume).await.unwrap();
+    let service = ServiceName::new(DATABASE).unwrap();
+    first.platform.bind(name.clone(), service, Terms::default()).await.unwrap();
+    let guest = Guest::of(first.socket("a"));
+    let session = guest.session().await;
+    session.execute("CREATE TABLE t(x)", &[]).await.unwrap();
+    // Where it is not mounted it does not go.
+    let hidden = keep.path().join("hidden");
+    std::fs::rename(keep.path().join("mounted"), &hidden).unwrap();
+    let departing = first.platform.leave(&name, "second".into()).await.unwrap();
+    let arrive = |departing: Departing| {
+        second.platform.arrive(departing.vm, departing.bindings, departing.token, "first".into())
+    };
+    let refused = arrive(departing.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("is not a directory of this host"), "{refused}");
+    std::fs::rename(hidden, keep.path().join("mounted")).unwrap();
+    let token = departing.token;
+    arrive(departing).await.unwrap();
+    for mut pieces in [
+        first.platform.export(&name, token).await.unwrap(),
+        first.platform.freeze(&name, token).await.unwrap(),
+    ] {
+        assert!(pieces.recv().await.is_none(), "something is copied");
+    }
+    second.platform.activate(&name, token).await.unwrap();
+    first.platform.forget(&name, token).await.unwrap();
+    guest.plug_at(second.socket("a"));
+    session.execute("INSERT INTO t VALUES (1)", &[]).await.unwrap();
+    assert_eq!(number(&session, "SELECT count(*) FROM t").await, 1);
+    assert!(keep.path().join("mounted/data-2").is_dir());
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_of_one_class_and_what_needs_another_is_refused() {
+    let host = Host::with_vms(&["a"]).await;
+    let service = ServiceName::new(DATABASE).unwrap();
+    let view = host.platform.create_vm(vm_id("far"), None, Volume::Remote).await.unwrap();
+    assert_eq!(view.status.state, VmState::Ready);
+    let refused = host.platform.bind(vm_id("far"), service, Terms::default()).await.unwrap_err();
+    assert!(refused.to_string().contains("keeps its data in the volume"), "{refused}");
+    for (class, path) in [("shared", ""), ("shared", "relative"), ("local", "/x"), ("nfs", "/x")] {
+        Volume::new(class, path).unwrap_err();
+    }
+    host.platform.delete_vm(vm_id("far"), false).await.unwrap();
+    let refused = host.platform.create_vm(vm_id("far"), None, Volume::Local).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("the volume of VM far is remote, and cannot be made local"),
+        "{refused}"
+    );
+    host.stop().await;
 }
 
 /// Inserts one row after the other, and counts those that were acknowledged.
