@@ -122,6 +122,7 @@ pub struct Host {
     lab: Lab,
     process: Process,
     directory: PathBuf,
+    own_network: bool,
 }
 
 impl Host {
@@ -134,20 +135,40 @@ impl Host {
             .keep();
         let config_path = directory.join("vamos.toml");
         fs::write(&config_path, config.toml(&directory)).context("writing vamos.toml")?;
-        let log = File::create(directory.join("vamosd.log")).context("creating vamosd's log")?;
+        let process = Self::launch(lab, &directory, config.own_network)?;
+        let mut host = Self { lab: lab.clone(), process, directory, own_network: config.own_network };
+        host.await_ready()?;
+        Ok(host)
+    }
+
+    fn launch(lab: &Lab, directory: &Path, own_network: bool) -> Result<Process> {
+        let log = File::options().create(true).append(true).open(directory.join("vamosd.log"));
+        let log = log.context("creating vamosd's log")?;
         let vamosd = &lab.artifacts().vamosd;
-        let mut command = match config.own_network {
+        let mut command = match own_network {
             false => Command::new(vamosd),
             true => Command::new("unshare"),
         };
-        if config.own_network {
+        if own_network {
             command.args(["--net", "--"]).arg(vamosd);
         }
-        command.arg("--config").arg(&config_path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let process = Process::start("vamosd", command, lab.run())?;
-        let mut host = Self { lab: lab.clone(), process, directory };
-        host.await_ready()?;
-        Ok(host)
+        command
+            .arg("--config")
+            .arg(directory.join("vamos.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        Process::start("vamosd", command, lab.run())
+    }
+
+    /// Kills vamosd, which its cells outlive, and starts another that collects them.
+    ///
+    /// # Errors
+    /// When that one does not come up.
+    pub fn crash(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = Self::launch(&self.lab, &self.directory, self.own_network)?;
+        self.await_ready()
     }
 
     fn await_ready(&mut self) -> Result<()> {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::figures::{Figure, Figures};
 use crate::limits::{TORTURE_END_MAX, TORTURE_PAUSE_MAX, TORTURE_PAUSE_MIN};
 use crate::setup::{Needs, prepare};
-use crate::{Guest, Host, HostConfig, Lab};
+use crate::{Guest, Host, HostConfig, Lab, Vm};
 
 const VM: &str = "tortured";
 const DATABASE: &str = "bank";
@@ -45,8 +45,12 @@ pub fn run(options: &Options) -> Result<()> {
 /// As [`run`].
 pub fn of(lab: &Lab, options: &Options) -> Result<Figures> {
     let program = lab.artifacts().guest("guest-torture");
-    let host = lab.host(&HostConfig::new().vm(VM).bind(VM, DATABASE))?;
-    let vm = host.boot(VM, &Guest::qemu().file("/usr/bin/guest-torture", &program))?;
+    let mut hosts = [
+        lab.host(&HostConfig::new().own_network().vm(VM).bind(VM, DATABASE))?,
+        lab.host(&HostConfig::new().own_network())?,
+    ];
+    let guest = Guest::qemu().file("/usr/bin/guest-torture", &program);
+    let mut vm = hosts[0].boot(VM, &guest)?;
     let seconds = options.time.as_secs().max(1);
     println!("torture: {seconds} s, seed {}", options.seed);
     let clients = vm.start(&format!("guest-torture {DATABASE} {seconds}"), options.time + TORTURE_END_MAX)?;
@@ -62,14 +66,16 @@ pub fn of(lab: &Lab, options: &Options) -> Result<Figures> {
         ),
         options.time + TORTURE_END_MAX,
     )?;
-    let faults = strike(&host, options)?;
+    let faults = strike(&mut hosts, (&mut vm, &guest), options)?;
     let said = clients.wait()?;
     let line = said.stdout.trim().to_owned();
     ensure!(said.status == 0, "the clients ended with {}: {}", said.status, said.stderr);
     let steps = psql.wait()?.success().context("psql was told of an error")?;
     let steps: Vec<&str> = steps.split_whitespace().collect();
     ensure!(steps.len() == 3 && steps.iter().all(|count| *count == steps[0]), "psql counted {steps:?}");
-    ensure!(!host.log().contains("panicked"), "{}", host.log());
+    for host in &hosts {
+        ensure!(!host.log().contains("panicked"), "{}", host.log());
+    }
 
     let figures = figures(&line, &faults)?;
     if let Some(path) = &options.json {
@@ -79,7 +85,7 @@ pub fn of(lab: &Lab, options: &Options) -> Result<Figures> {
     let is_zero = |name: &&str| line.split(' ').any(|part| part == format!("{name}=0"));
     ensure!(wrong.iter().all(is_zero), "seed {}: {line}\n{}", options.seed, said.stderr);
     drop(vm);
-    host.end()?;
+    hosts.into_iter().try_for_each(Host::end)?;
     Ok(figures)
 }
 
@@ -89,11 +95,17 @@ struct Faults {
     kills: u32,
     discards: u32,
     drains: u32,
+    /// Of vamosd, to the program that is there already.
+    upgrades: u32,
+    /// Deaths of vamosd.
+    crashes: u32,
+    migrations: u32,
 }
 
 /// Does one thing after the other until the time is over.
-fn strike(host: &Host, options: &Options) -> Result<Faults> {
+fn strike(hosts: &mut [Host; 2], (vm, guest): (&mut Vm, &Guest), options: &Options) -> Result<Faults> {
     let mut random = Random(options.seed);
+    let mut here = 0;
     let mut faults = Faults::default();
     let until = Instant::now() + options.time;
     loop {
@@ -102,7 +114,23 @@ fn strike(host: &Host, options: &Options) -> Result<Faults> {
         if Instant::now() >= until {
             return Ok(faults);
         }
-        match random.next() % 20 {
+        let host = &mut hosts[here];
+        match random.next() % 24 {
+            2 => {
+                host.ctl(&["upgrade"])?;
+                faults.upgrades += 1;
+            }
+            3 => {
+                host.crash()?;
+                faults.crashes += 1;
+            }
+            4 => {
+                let [first, second] = &*hosts;
+                let (from, to) = if here == 0 { (first, second) } else { (second, first) };
+                from.migrate(VM, vm, guest, to)?;
+                here = 1 - here;
+                faults.migrations += 1;
+            }
             0 => {
                 host.ctl(&["discard", VM])?;
                 faults.discards += 1;
@@ -133,9 +161,17 @@ fn figures(line: &str, faults: &Faults) -> Result<Figures> {
     figures.add("kills", Figure::one(f64::from(faults.kills), "1"));
     figures.add("discards", Figure::one(f64::from(faults.discards), "1"));
     figures.add("drains", Figure::one(f64::from(faults.drains), "1"));
-    // One statement after the other: each loss makes one of them wait.
-    let losses = (faults.kills + faults.discards + faults.drains) as usize;
-    let waits = value("waits_us")?.split(',').take(losses).map(|wait| Ok(wait.parse::<f64>()? / 1e3));
+    figures.add("upgrades", Figure::one(f64::from(faults.upgrades), "1"));
+    figures.add("crashes", Figure::one(f64::from(faults.crashes), "1"));
+    figures.add("migrations", Figure::one(f64::from(faults.migrations), "1"));
+    // One statement after the other: each loss makes one of them wait. The longest are those of migrations, which QEMU
+    // decides.
+    let losses = (faults.kills + faults.discards + faults.drains + faults.upgrades) as usize;
+    let waits = value("waits_us")?
+        .split(',')
+        .skip(faults.migrations as usize)
+        .take(losses)
+        .map(|wait| Ok(wait.parse::<f64>()? / 1e3));
     let mut waits = waits.collect::<Result<Vec<f64>>>()?;
     waits.sort_by(f64::total_cmp);
     if let Some(range) = Figure::of(&waits, "ms") {
