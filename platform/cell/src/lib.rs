@@ -10,9 +10,11 @@ mod control;
 mod hello;
 mod keepsake;
 mod lease;
+mod life;
 pub mod limits;
 mod serve;
 mod sql;
 
 pub use control::Control;
+pub use life::live;
 pub use serve::{ServeError, serve};

@@ -1,53 +1,19 @@
-//! vamos-cell: the life of the process that serves one VM, from inherited descriptors to its exit.
+//! vamos-cell: the process that serves one VM.
 //!
 //! Started by vamosd with the control channel as standard input and the log as standard error; of no
 //! use otherwise. It outlives that vamosd, and is collected by the next.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use vamos_cell::confine::{Confinement, confine, receive_start};
-use vamos_cell::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_STACK_BYTES, BLOCKING_THREADS_MAX};
-use vamos_cell::{Control, serve};
-use vamos_sandbox::{inherited, memory};
+// Tests can make parts of the cell err and die; not of one that is shipped.
+const _: () = assert!(!vamos_seam::ARMED, "tests/seeded has a cell of its own for this");
 
 fn main() -> ExitCode {
-    match run() {
+    match vamos_cell::live() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vamos-cell: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn run() -> anyhow::Result<()> {
-    inherited::close_others().context("close inherited descriptors")?;
-    memory::prefer_small();
-    tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(std::io::stderr).init();
-    let socket = inherited::control_socket().context("take the control channel from standard input")?;
-    let (start, given) =
-        receive_start(&socket).context("receive the start message (vamos-cell is started by vamosd)")?;
-    // One thread so far; the walls bind it and all that it starts.
-    let report = match confine(&start) {
-        Ok(Confinement::Confined(report)) => report,
-        Ok(Confinement::Parent(parent)) => {
-            return vamos_cell::confine::announce(&socket, parent).context("announce the cell");
-        }
-        Err(error) => {
-            let _ = vamos_cell::confine::refuse(&socket, &error.to_string());
-            bail!(error);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_stack_size(BLOCKING_STACK_BYTES)
-        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
-        .build()
-        .context("start the runtime")?;
-    runtime.block_on(async {
-        let control = Control::new(socket).context("watch the control channel")?;
-        serve(control, start, given, report).await.context("serve the VM")
-    })
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
+use vamos_seam::{Bug, errs};
 use vamos_vsock::protocol::{QUEUE_RX, QUEUE_TX, QUEUES};
 
 use crate::DeviceError;
@@ -86,11 +87,15 @@ impl EventLoop {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, DeviceError>> {
-        if self.poll_control(cx)? == Handled::HungUp {
+        let handled = self.poll_control(cx)?;
+        if handled == Handled::HungUp {
             self.socket.control().transport.lose_guest();
             return Poll::Ready(Ok(Turn::End));
         }
         let kicked = self.poll_kicks(cx);
+        if errs(Bug::KicksMissed) && !kicked && handled != Handled::Messages(0) {
+            return Poll::Pending;
+        }
         let completions_are_due = poll_timer(&mut self.completion, cx);
         let mut control = self.socket.control();
         let transport = &mut control.transport;

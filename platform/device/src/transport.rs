@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vamos_proto::id::{GuestCid, VsockPort};
+use vamos_seam::{Bug, errs};
 use vamos_service::ByteStream;
 use vamos_vsock::protocol::{HEADER_BYTES, QUEUE_RX, QUEUE_TX, QUEUES};
 use vamos_vsock::{Mux, MuxConfig, MuxCounters, Received, StreamId, Transmitted};
@@ -91,9 +92,13 @@ impl Transport {
     /// Keeps `roster` from now on; as a successor, goes on where its last keeper was killed.
     pub(crate) fn keep(&mut self, roster: Roster, succeeds: bool) {
         if succeeds {
-            self.streams.lock().disown(roster.inherited());
-            self.rings.iter_mut().for_each(Ring::follow_used);
-            self.owes_call = true;
+            if !errs(Bug::ResetsNothing) {
+                self.streams.lock().disown(roster.inherited());
+            }
+            if !errs(Bug::RingFromBase) {
+                self.rings.iter_mut().for_each(Ring::follow_used);
+            }
+            self.owes_call = !errs(Bug::KicksMissed);
         }
         self.roster = Some(roster);
     }

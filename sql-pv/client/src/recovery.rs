@@ -16,6 +16,7 @@
 use bytes::BytesMut;
 use prost::Message;
 use vamos_proto::frame;
+use vamos_seam::{Bug, errs};
 use vamos_sql_protocol::message::{self, Transaction};
 use vamos_sql_protocol::{Kind, PROTOCOL};
 
@@ -143,7 +144,8 @@ impl Slot {
     fn resumed(&mut self, number: u32, opened: &message::Opened, out: &mut BytesMut) {
         self.attempts = 0;
         let recorded = |number: u64| opened.recorded.binary_search(&number).is_ok();
-        if self.calls.iter().any(|call| !call.ended && recorded(call.number)) {
+        if self.calls.iter().any(|call| !call.ended && recorded(call.number)) && !errs(Bug::ReplaysCommitted)
+        {
             // Nothing is recorded while a transaction is open: it has ended.
             self.log.clear();
             self.transaction = Transaction::None;
@@ -179,7 +181,8 @@ impl Slot {
             return;
         }
         let progress = std::mem::take(&mut replay.progress);
-        replay.differs |= self.log.entries[replay.answered].answered != progress;
+        let is_same = self.log.entries[replay.answered].answered == progress;
+        replay.differs |= !is_same && !errs(Bug::ReplayUncompared);
         replay.answered += 1;
         let (all, differs) = (replay.answered == self.log.entries.len(), replay.differs);
         if let Some(state) = reply.state() {

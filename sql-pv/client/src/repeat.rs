@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use vamos_proto::frame::{self, HEADER_BYTES};
+use vamos_seam::{Bug, errs};
 use vamos_sql_protocol::Kind;
 
 use crate::limits::{REPLAY_BYTES_MAX, REPLAY_REQUESTS_MAX};
@@ -95,7 +96,7 @@ impl Sent {
                 Kind::Batch => field::BATCH_NUMBER,
                 _ => return,
             };
-            if self.number != sequence {
+            if self.number != sequence && !errs(Bug::RepeatsAnew) {
                 encode_key(number, WireType::Varint, out);
                 encode_varint(self.number, out);
             }
@@ -105,6 +106,11 @@ impl Sent {
                 out.put_slice(text.as_bytes());
             }
         });
+    }
+
+    /// Whether it is a ROLLBACK TO, for a client that is to forget it.
+    fn undoes(&self) -> bool {
+        self.request.windows(11).any(|text| text == b"ROLLBACK TO")
     }
 
     fn bytes(&self) -> usize {
@@ -138,7 +144,7 @@ impl Log {
     }
 
     pub(crate) fn push(&mut self, sent: Sent, cursor: u64, answered: Progress) {
-        if self.overflowed {
+        if self.overflowed || (errs(Bug::SavepointUnreplayed) && sent.undoes()) {
             return;
         }
         self.bytes += sent.bytes();

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use vamos_seam::{Bug, errs};
 use vamos_sql_protocol::limits::{SQL_COLUMNS_MAX, SQL_TEXT_BYTES_MAX};
 use vamos_sql_protocol::{BlockBuilder, Kind, Value, message};
 
@@ -224,7 +225,7 @@ impl Session {
     /// Waits for room. The end of a transaction is not sent before all that belongs to it is answered: whoever
     /// gets its recorded outcome after a loss must not miss any other.
     async fn ready_for(&self, sql: &str) {
-        if ends_transaction(sql) {
+        if ends_transaction(sql) && !errs(Bug::CommitUnsettled) {
             self.link.settled(self.reference).await;
         }
         self.room().await;

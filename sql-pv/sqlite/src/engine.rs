@@ -6,6 +6,7 @@ use std::sync::{Arc, Once};
 
 use rusqlite::ErrorCode;
 use tokio::sync::Semaphore;
+use vamos_seam::Point;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{Answer, Engine, Pending, Resumed, Resumption, SessionIdentity};
 
@@ -17,6 +18,7 @@ use crate::lane::Lane;
 use crate::limits::FENCE_OPEN_MAX;
 use crate::pool::Pool;
 use crate::record::Clock;
+use crate::seam;
 use crate::session::{self, SqliteSession};
 use crate::sqlstate;
 use crate::tenure::Tenures;
@@ -205,6 +207,7 @@ impl SqliteEngine {
     /// process before left in the log synced before anybody is shown it: it may have died before its sync.
     fn try_out(&self) -> rusqlite::Result<()> {
         static HEAP: Once = Once::new();
+        seam::pass(Point::Recover)?;
         let conn = self.database.connect(Role::Reader)?;
         HEAP.call_once(|| {
             let limit = format!("PRAGMA hard_heap_limit = {}", self.database.config.heap_bytes_max);
@@ -217,7 +220,8 @@ impl SqliteEngine {
             // The log is synced first; a full disk may still be read.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),
             outcome => outcome,
-        }
+        }?;
+        seam::pass(Point::Recovered)
     }
 }
 

@@ -37,6 +37,7 @@ mod pool;
 mod pragma;
 mod record;
 mod run;
+mod seam;
 mod seat;
 mod session;
 mod snapshot;

@@ -13,6 +13,7 @@ use prost::Message;
 use rusqlite::{OptionalExtension, params};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
+use vamos_seam::{Bug, Point, errs};
 use vamos_sql_protocol::message::{self, Recorded, Transaction};
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{BatchOutcome, Completed, Numbering, Page};
@@ -21,6 +22,7 @@ use crate::connection::{Conn, Settings};
 use crate::facts::Facts;
 use crate::guard::History;
 use crate::limits::{RECORDS_MAX, RECORDS_PER_COLLECTION};
+use crate::seam;
 use crate::sqlstate;
 use crate::tenure::Tenure;
 use crate::text;
@@ -95,11 +97,15 @@ impl Entry {
     }
 
     fn insert(&self, conn: &Conn, clock: &Clock, outcome: &Recorded) -> rusqlite::Result<()> {
+        if errs(Bug::RecordsNothing) {
+            return Ok(());
+        }
         conn.aside(|db| {
             if self.numbering.acknowledged > 0 {
                 match db.prepare_cached(ACKNOWLEDGED) {
                     Ok(mut statement) => {
                         statement.execute(params![self.key(), stored(self.numbering.acknowledged)])?;
+                        seam::pass(Point::Collected)?;
                     }
                     // Nothing has been recorded yet.
                     Err(_) => db.execute_batch(TABLE)?,
@@ -126,7 +132,10 @@ impl Entry {
             if now % RECORDS_PER_COLLECTION == 0 {
                 db.prepare_cached(COLLECT)?.execute([now - RECORDS_MAX])?;
             }
-            Ok(())
+            if errs(Bug::CollectsEarly) {
+                db.prepare_cached(COLLECT)?.execute([now - 1])?;
+            }
+            seam::pass(Point::Recorded)
         })
     }
 
@@ -189,7 +198,7 @@ impl Ledger {
         if self.recorded.binary_search(&numbering.number).is_ok() {
             return Ok(Verdict::Recall);
         }
-        if numbering.number <= self.acknowledged {
+        if numbering.number <= self.acknowledged && !errs(Bug::AcknowledgedRunsAgain) {
             return Err(sqlstate::fenced(numbering.number, self.acknowledged));
         }
         Ok(Verdict::Run)
@@ -215,7 +224,7 @@ pub(crate) fn recall(conn: &Conn, entry: &Entry) -> Result<Recall, SqlError> {
     let row = row.map_err(|error| sqlstate::from_sqlite(&error, &conn.guard))?;
     let number = entry.numbering.number;
     let Some((digest, outcome)) = row else { return Err(sqlstate::record_gone(number)) };
-    if digest != entry.digest {
+    if digest != entry.digest && !errs(Bug::DigestUnchecked) {
         return Err(SqlError::protocol(format!(
             "DIGEST_MISMATCH: request {number} was recorded as another request; nothing was executed"
         )));

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use vamos_seam::Point;
 use vamos_sql_protocol::message::Transaction;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{BatchOutcome, Completed, Description, Page, PageLimit};
@@ -34,6 +35,7 @@ use crate::lane::Turn;
 use crate::pool;
 use crate::record::{self, Entry};
 use crate::run::{self, Acting, Before, Prepared};
+use crate::seam;
 use crate::sqlstate;
 use crate::tenure::Tenure;
 use crate::text::Kind;
@@ -291,8 +293,12 @@ impl<'c> Serving<'_, 'c> {
                 let entry = entry.filter(|_| self.conn.is_writing());
                 if let Some(entry) = &entry {
                     self.record(entry, &facts, *history)?;
+                    self.pass(Point::Commit)?;
                 }
-                let outcome = self.execute(&facts, (cursor, &parameters, limit), ticket, history);
+                let mut outcome = self.execute(&facts, (cursor, &parameters, limit), ticket, history);
+                if entry.is_some() && outcome.is_ok() {
+                    outcome = self.pass(Point::Committed).and(outcome);
+                }
                 if let Some(entry) = entry
                     && outcome.is_err()
                     && !self.conn.db.is_autocommit()
@@ -318,6 +324,10 @@ impl<'c> Serving<'_, 'c> {
                 Ok(Outcome::Done)
             }
         }
+    }
+
+    fn pass(&self, point: Point) -> Result<(), SqlError> {
+        seam::pass(point).map_err(|error| sqlstate::from_sqlite(&error, &self.conn.guard))
     }
 
     /// Records the end of a transaction in it, just before it ends.
@@ -358,6 +368,9 @@ impl<'c> Serving<'_, 'c> {
         if analysis.saw(seen::SCHEMA) {
             self.schema_changed = true;
             self.database.schema_changed();
+        }
+        if analysis.saw(seen::WRITES) {
+            self.pass(Point::Effect)?;
         }
         let end = if set.done {
             cursor.end();

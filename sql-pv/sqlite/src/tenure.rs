@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use vamos_seam::{Bug, errs};
 use vamos_sql_server::SqlError;
 
 use crate::sqlstate;
@@ -32,7 +33,8 @@ impl Tenures {
 
     /// Becomes the session, if nobody is.
     pub(crate) fn begin(self: &Arc<Self>, key: u64) -> Option<Arc<Tenure>> {
-        self.held().insert(key).then(|| Arc::new(Tenure { key, of: self.clone() }))
+        (self.held().insert(key) || errs(Bug::TenureUnawaited))
+            .then(|| Arc::new(Tenure { key, of: self.clone() }))
     }
 
     /// Becomes the session as soon as nobody is.

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use rusqlite::hooks::Wal;
 use rusqlite::limits::Limit;
 use tokio::sync::oneshot;
+use vamos_seam::{Bug, Point, errs};
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{Completed, Page, PageLimit};
 
@@ -31,6 +32,7 @@ use crate::limits::{
 };
 use crate::record::{self, Entry, Outcome};
 use crate::run::{self, Acting, Before};
+use crate::seam;
 use crate::sqlstate;
 use crate::text::Kind;
 use crate::ticket::Ticket;
@@ -128,7 +130,12 @@ impl Writer {
             return;
         }
         self.log_pages.store(0, Relaxed);
-        if let Err(error) = conn.engine("PRAGMA wal_checkpoint(PASSIVE)") {
+        let checkpoint = || {
+            seam::pass(Point::Checkpoint)?;
+            conn.engine("PRAGMA wal_checkpoint(PASSIVE)")?;
+            seam::pass(Point::Checkpointed)
+        };
+        if let Err(error) = checkpoint() {
             tracing::warn!(%error, "checkpoint");
             database.distrust(&sqlstate::from_sqlite(&error, &conn.guard), false);
         }
@@ -232,7 +239,7 @@ fn group(database: &Database, conn: &Conn, first: Write) -> bool {
         return vacuum(database, conn, first);
     }
     let settings = first.settings;
-    if let Err(error) = conn.apply(settings).and_then(|()| conn.engine("BEGIN IMMEDIATE")) {
+    if let Err(error) = begin(conn, settings) {
         let error = sqlstate::from_sqlite(&error, &conn.guard);
         drop(first.reply.send(WriteReply::Done(Err(error), first.history)));
         return conn.roll_back().is_ok();
@@ -256,13 +263,39 @@ fn group(database: &Database, conn: &Conn, first: Write) -> bool {
     finish(database, conn, ran)
 }
 
+fn begin(conn: &Conn, settings: Settings) -> rusqlite::Result<()> {
+    conn.apply(settings)?;
+    seam::pass(Point::Begin)?;
+    conn.engine("BEGIN IMMEDIATE")
+}
+
+fn commit(conn: &Conn) -> rusqlite::Result<()> {
+    seam::pass(Point::Commit)?;
+    conn.engine("COMMIT")?;
+    seam::pass(Point::Committed)
+}
+
+fn answer(ran: Vec<Ran>) {
+    for ran in ran {
+        ran.answer();
+        // There is no failing any more.
+        let _ = seam::pass(Point::Told);
+    }
+}
+
 /// Commits, and only then answers.
-fn finish(database: &Database, conn: &Conn, ran: Vec<Ran>) -> bool {
+fn finish(database: &Database, conn: &Conn, mut ran: Vec<Ran>) -> bool {
+    if errs(Bug::AcknowledgesUncommitted) {
+        answer(std::mem::take(&mut ran));
+    }
     if let Err(error) = database.hold() {
         return unanswerable(conn, ran, &error);
     }
-    match conn.engine("COMMIT") {
+    match commit(conn) {
         Ok(()) => {
+            if errs(Bug::RecordApart) {
+                ran.iter().for_each(|ran| keep_apart(database, conn, ran));
+            }
             // It is durable, but whether it counts is for whoever has the lease now to say.
             if let Err(error) = database.hold() {
                 return unanswerable(conn, ran, &error);
@@ -271,7 +304,7 @@ fn finish(database: &Database, conn: &Conn, ran: Vec<Ran>) -> bool {
             if ran.iter().any(|ran| matches!(ran.write.facts.command, "CREATE" | "DROP" | "ALTER")) {
                 database.schema_changed();
             }
-            ran.into_iter().for_each(Ran::answer);
+            answer(ran);
             true
         }
         Err(error) => {
@@ -388,7 +421,7 @@ fn in_savepoint(
     if !undo
         && did_something
         && !conn.db.is_autocommit()
-        && let Err(error) = keep(database, conn, write, &outcome, *history)
+        && let Err(error) = keep(database, conn, write, outcome.as_ref().map(Option::as_ref), *history)
     {
         (outcome, undo) = (Err(error), true);
         *history = write.history;
@@ -408,9 +441,13 @@ fn keep(
     database: &Database,
     conn: &Conn,
     write: &Write,
-    outcome: &Result<Option<Outcome>, SqlError>,
+    outcome: Result<Option<&Outcome>, &SqlError>,
     history: History,
 ) -> Result<(), SqlError> {
+    seam::pass(Point::Effect).map_err(|error| sqlstate::from_sqlite(&error, &conn.guard))?;
+    if errs(Bug::RecordApart) && !conn.db.is_autocommit() {
+        return Ok(());
+    }
     let recorded = match outcome {
         Ok(Some(Outcome::Page(page))) => record::of_page(page, history),
         Ok(Some(Outcome::Batch(batch))) if batch.executed > 0 => record::of_batch(batch, history),
@@ -418,6 +455,13 @@ fn keep(
         Err(error) => record::of_error(error, history),
     };
     write.entry.write(conn, &database.clock, &recorded)
+}
+
+/// Records the outcome when the data has been committed: what must not be done.
+fn keep_apart(database: &Database, conn: &Conn, ran: &Ran) {
+    if let Err(error) = keep(database, conn, &ran.write, ran.outcome.as_ref().map(Some), ran.history) {
+        tracing::error!(%error, "record an outcome");
+    }
 }
 
 /// Runs the statement; also says whether what it did has to be undone.

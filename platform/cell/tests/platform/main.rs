@@ -3,6 +3,7 @@
 
 mod daemon;
 mod death_of_vamosd;
+mod exhaustion;
 mod front_ends;
 mod isolation;
 mod keeper;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use vamos_seam::{Bug, Point, errs};
 use vamos_sql_protocol::message::Transaction;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{BatchOutcome, Numbering, Page, Resumed, Resumption};
@@ -11,8 +12,10 @@ use super::{Call, Shared, SqliteSession};
 use crate::connection::Conn;
 use crate::engine::Database;
 use crate::facts::Facts;
+use crate::guard::Guard;
 use crate::pool::Task;
 use crate::record::{self, Entry, Ledger, Verdict};
+use crate::seam;
 use crate::sqlstate;
 use crate::state::State;
 use crate::text::Kind;
@@ -35,12 +38,18 @@ pub(crate) async fn resume(
         if had_temp {
             return Err(sqlstate::temporary_objects_lost());
         }
-        (state.settings, state.history) = (settings, history);
+        if !errs(Bug::SettingsForgotten) {
+            state.settings = settings;
+        }
+        if !errs(Bug::HistoryForgotten) {
+            state.history = history;
+        }
     }
     let tenure = database.tenures.succeed(identity.key, &ticket).await?;
     let ledger =
         look_up(&database, &ticket, move |conn| Ledger::read(conn, identity.key, acknowledged)).await?;
     ledger.check(sequence)?;
+    seam::pass(Point::Resumed).map_err(|error| sqlstate::from_sqlite(&error, &Guard::new()))?;
     let recorded = ledger.recorded.clone();
     Ok(Resumed { session: SqliteSession::with(database, tenure, ledger, state), recorded })
 }

@@ -20,16 +20,24 @@ const LAYERS: &[Arrows] = &[
     arrows("vamos-proto", "proto", &[]),
     // The channel. `vsock` is pure; only `device` knows rings, only `link` knows the guest's side.
     arrows("vamos-vsock", "platform/vsock", &["vamos-proto"]),
-    arrows("vamos-device", "platform/device", &["vamos-proto", "vamos-vsock", "vamos-service"]),
+    arrows("vamos-device", "platform/device", &["vamos-proto", "vamos-vsock", "vamos-service", "vamos-seam"]),
     arrows("vamos-link", "guest-agents/link", &["vamos-proto", "vamos-vsock"]),
     // Services know a stream and a VM, nothing of the channel.
     arrows("vamos-service", "services/service", &["vamos-proto"]),
     // Paravirtual SQL. `server` knows no engine; engines know no stream.
     arrows("vamos-sql-protocol", "sql-pv/protocol", &["vamos-proto"]),
     arrows("vamos-sql-dialect", "sql-pv/dialect", &[]),
-    arrows("vamos-sql-client", "sql-pv/client", &["vamos-proto", "vamos-link", "vamos-sql-protocol"]),
-    arrows("vamos-sql-server", "sql-pv/server", &["vamos-proto", "vamos-service", "vamos-sql-protocol"]),
-    arrows("vamos-sqlite", "sql-pv/sqlite", &["vamos-sql-protocol", "vamos-sql-server"]),
+    arrows(
+        "vamos-sql-client",
+        "sql-pv/client",
+        &["vamos-proto", "vamos-link", "vamos-sql-protocol", "vamos-seam"],
+    ),
+    arrows(
+        "vamos-sql-server",
+        "sql-pv/server",
+        &["vamos-proto", "vamos-service", "vamos-sql-protocol", "vamos-seam"],
+    ),
+    arrows("vamos-sqlite", "sql-pv/sqlite", &["vamos-sql-protocol", "vamos-sql-server", "vamos-seam"]),
     // The composition roots and the host. `host` imports no service and no device.
     arrows("vamos-sandbox", "platform/sandbox", &[]),
     arrows(
@@ -42,6 +50,7 @@ const LAYERS: &[Arrows] = &[
             "vamos-service",
             "vamos-sql-server",
             "vamos-sqlite",
+            "vamos-seam",
         ],
     ),
     arrows("vamos-host", "platform/host", &["vamos-proto", "vamos-sandbox"]),
@@ -49,7 +58,14 @@ const LAYERS: &[Arrows] = &[
     arrows(
         "vamos-agent",
         "guest-agents/agent",
-        &["vamos-proto", "vamos-link", "vamos-sql-client", "vamos-sql-dialect", "vamos-sql-protocol"],
+        &[
+            "vamos-proto",
+            "vamos-link",
+            "vamos-sql-client",
+            "vamos-sql-dialect",
+            "vamos-sql-protocol",
+            "vamos-seam",
+        ],
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! The rules, one file each.
 
+pub mod armed;
 pub mod dependencies;
 pub mod docs;
 pub mod layers;
@@ -30,4 +31,5 @@ pub const RULES: &[(&str, Rule)] = &[
     ("limits", limits::check),
     ("panics", panics::check),
     ("threats", threats::check),
+    ("armed", armed::check),
 ];

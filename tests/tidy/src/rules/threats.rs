@@ -56,7 +56,10 @@ const ROWS: &[(&str, &str)] = &[
     ("k66", "ENOSPC at every write: 53100, no acknowledgement, recovers when space returns"),
     ("k67", "EIO at every call: no acknowledgement after a failed fsync, which is never retried"),
     ("k68", "torn, lost, reordered writes, lost directory entries: acknowledged writes are present"),
+    ("k69", "killed at every named point, during recovery too: exactly once"),
     ("k70", "a clock that is set, stands still or jumps: leases go by none that can be"),
+    ("k71", "memory limit, OOM kill, failed allocations: the cell dies alone"),
+    ("k72", "EMFILE, RLIMIT_NPROC, RLIMIT_FSIZE: new work refused, nothing dies, recovers"),
     ("k73", "a VM that moves, in the midst of a commit, with either side dying: one owner, nothing lost"),
     ("k74", "a volume restored, cloned, claimed twice: sessions and hosts of before are fenced off"),
 ];
