@@ -42,6 +42,7 @@ rules! {
     limits_are_in_one_place: "limits",
     panics_are_argued: "panics",
     every_threat_has_its_test: "threats",
+    nothing_that_is_shipped_is_armed: "armed",
 }
 
 #[test]

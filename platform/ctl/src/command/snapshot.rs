@@ -37,9 +37,11 @@ pub async fn take(
             let socket = vms.get(GetVmRequest { name: vm }).await?.into_inner().socket;
             let mut qmp = Qmp::connect(&qmp).await?;
             qmp.unplug(DEVICE, CHARDEV).await?;
+            let mut half = false;
             let taken = async {
                 qmp.execute("stop", json!({})).await?;
                 let snapshot = vms.take_snapshot(asked.clone()).await?.into_inner();
+                half = true;
                 qmp.save(&file).await?;
                 Ok::<_, Failure>(snapshot)
             };
@@ -47,7 +49,7 @@ pub async fn take(
             // Whatever became of it, the guest goes on.
             let goes_on = qmp.execute("cont", json!({})).await.map(drop);
             let plugged = qmp.plug(DEVICE, CHARDEV, &socket).await;
-            if taken.is_err() {
+            if taken.is_err() && half {
                 // Half of a pair is of no use. That there is none is as good.
                 let TakeSnapshotRequest { vm, name } = asked;
                 let _ = vms.remove_snapshot(RemoveSnapshotRequest { vm, name }).await;
@@ -85,10 +87,23 @@ pub async fn remove(vms: &mut Vms, vm: String, name: String, json: bool) -> Resu
 
 /// Goes back to one, with the guest if its QEMU is given.
 pub async fn restore(vms: &mut Vms, vm: String, snapshot: String, guest: GuestState) -> Result<Vm, Failure> {
+    // What can be wrong with the guest's half is found out before anything is replaced.
+    let half = match (guest.qmp, guest.vm_state) {
+        (Some(qmp), Some(file)) => {
+            let unusable = |error| Failure::Vmm(format!("{}: {error}", file.display()));
+            let file = absolute(&file).map_err(unusable)?;
+            std::fs::File::open(&file).map_err(unusable)?;
+            let mut qmp = Qmp::connect(&qmp).await?;
+            let status = qmp.status().await?;
+            if status != "inmigrate" {
+                return Err(Failure::Vmm(format!("this QEMU is in state {status}; it must await the guest")));
+            }
+            Some((qmp, file))
+        }
+        _ => None,
+    };
     let restored = vms.restore(RestoreRequest { vm, snapshot }).await?.into_inner();
-    if let (Some(qmp), Some(file)) = (guest.qmp, guest.vm_state) {
-        let file = absolute(&file).map_err(|error| Failure::Vmm(format!("{}: {error}", file.display())))?;
-        let mut qmp = Qmp::connect(&qmp).await?;
+    if let Some((mut qmp, file)) = half {
         qmp.load(&file).await?;
         qmp.plug(DEVICE, CHARDEV, &restored.socket).await?;
         qmp.execute("cont", json!({})).await?;

@@ -46,6 +46,8 @@ impl Platform {
     /// # Errors
     /// [`PlatformError`]; among them a VM that has no cell.
     pub async fn leave(&self, name: &VmId, to: String) -> Result<Departing, PlatformError> {
+        // What is told of the VM is what it is: a restore would make it another one.
+        let _no_restore = self.snapshots().lock().await;
         let vm = self.row(name).await?;
         let bindings = self.bindings(Some(name.clone())).await?;
         let token = match &vm.custody {
@@ -188,6 +190,14 @@ impl Platform {
             _ => {}
         }
         if !vm.declared {
+            // They were this host's.
+            let snapshots = self.directories().snapshots(name.as_str());
+            match std::fs::remove_dir_all(&snapshots) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed("remove", snapshots)(error).into());
+                }
+                _ => {}
+            }
             let name = name.clone();
             self.registry(move |registry| registry.delete_vm(&name, true)).await?;
         }

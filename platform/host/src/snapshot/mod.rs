@@ -62,9 +62,16 @@ impl Platform {
         self.registry(move |registry| registry.may_take(&wanted, &asked)).await?;
         let names: Vec<_> =
             self.bindings(Some(vm.clone())).await?.into_iter().map(|binding| binding.service).collect();
-        self.running(vm).await?.snapshot().await?;
         let (shelf, volume) = (self.shelf(vm, &name), self.volume_of(vm));
-        spawn_blocking(move || shelf.take(&volume, &names)).await.map_err(|_| PlatformError::Ending)??;
+        let copied = self.running(vm).await?.snapshot().await;
+        let taken = spawn_blocking(move || {
+            let taken = copied.map_err(PlatformError::from).and_then(|()| Ok(shelf.take(&volume, &names)?));
+            if taken.is_err() {
+                shelf::leave_nothing(&volume, &names);
+            }
+            taken
+        });
+        taken.await.map_err(|_| PlatformError::Ending)??;
         let taken = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let row = SnapshotRow { vm: vm.clone(), name, generation: row.generation, taken };
         let noted = row.clone();

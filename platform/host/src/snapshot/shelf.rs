@@ -51,7 +51,9 @@ impl Shelf {
         }
         sync(&self.partial)?;
         fs::rename(&self.partial, &self.whole).map_err(failed("rename", &self.partial))?;
-        sync(&self.all)
+        // The VM's directory may be new, too.
+        sync(&self.all)?;
+        self.all.parent().map_or(Ok(()), sync)
     }
 
     /// Removes what is there.
@@ -65,6 +67,14 @@ impl Shelf {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes copies that nobody has taken: they may hold the last room there is.
+pub(super) fn leave_nothing(volume: &Path, databases: &[ServiceName]) {
+    for name in databases {
+        // What stays is replaced by the next one.
+        let _ = fs::remove_file(volume.join(format!("{name}{SNAPSHOT_SUFFIX}")));
     }
 }
 

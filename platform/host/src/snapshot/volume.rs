@@ -72,7 +72,8 @@ impl Remaking {
             let (new, place) = self.places(copy);
             fs::rename(&new, &place).map_err(failed("rename", new))?;
         }
-        sync(volume)
+        sync(volume)?;
+        volume.parent().map_or(Ok(()), sync)
     }
 
     fn copy(&self, copy: &Path) -> Result<(), SnapshotError> {

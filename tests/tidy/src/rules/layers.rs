@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn no_two_layers_import_each_other() {
         for layer in LAYERS {
-            for import in layer.imports {
+            // The seams import nothing, and are nothing in what is shipped.
+            for import in layer.imports.iter().filter(|import| **import != "vamos-seam") {
                 let other = LAYERS.iter().find(|other| other.package == *import);
                 assert!(other.is_some_and(|other| !other.imports.contains(&layer.package)), "{import}");
             }
