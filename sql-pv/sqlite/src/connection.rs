@@ -14,6 +14,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionState};
 
 use crate::authorizer;
+use crate::damage::Damage;
 use crate::guard::Guard;
 use crate::limits::{INLINE_CACHE_KIB, READER_CACHE_KIB, WRITER_CACHE_KIB};
 use crate::limits::{INLINE_VALUE_BYTES_MAX, PAGE_BYTES, PREPARED_MAX, PROGRESS_INSTRUCTIONS, SQLITE_LIMITS};
@@ -68,6 +69,7 @@ impl Conn {
         path: &Path,
         role: Role,
         bytes_max: u64,
+        damage: &Arc<Damage>,
         commits: &Arc<AtomicU64>,
         log: impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static,
     ) -> rusqlite::Result<Self> {
@@ -76,7 +78,7 @@ impl Conn {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(path, flags)?;
         settle(&db, role, bytes_max)?;
-        let guard = Arc::new(Guard::new());
+        let guard = Arc::new(Guard::of(damage.clone()));
         let (asked, looking, counted) = (guard.clone(), guard.clone(), commits.clone());
         db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| {
             authorizer::authorize(&asked, context)

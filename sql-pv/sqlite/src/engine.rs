@@ -12,6 +12,7 @@ use vamos_sql_server::engine::{Answer, Engine, Pending, Resumed, Resumption, Ses
 
 use crate::config::SqliteConfig;
 use crate::connection::{Conn, Role};
+use crate::damage::Damage;
 use crate::facts::{Facts, Interned};
 use crate::inline::Inline;
 use crate::lane::Lane;
@@ -79,6 +80,7 @@ pub(crate) struct Database {
     pub(crate) grouped_writes: AtomicU64,
     pub(crate) inlined: AtomicU64,
     commits: Arc<AtomicU64>,
+    damage: Arc<Damage>,
     /// Counts changes of the schema.
     schema: AtomicU64,
     /// A commit or a sync failed: see [`Database::distrust`].
@@ -89,7 +91,8 @@ impl Database {
     /// Opens one more connection, watched over.
     pub(crate) fn connect(&self, role: Role) -> rusqlite::Result<Conn> {
         let log = self.writer.log_counter();
-        let conn = Conn::open(&self.path, role, self.config.database_bytes_max, &self.commits, log)?;
+        let conn =
+            Conn::open(&self.path, role, self.config.database_bytes_max, &self.damage, &self.commits, log)?;
         self.watchdog.add(&conn.guard);
         Ok(conn)
     }
@@ -173,6 +176,7 @@ impl SqliteEngine {
             grouped_writes: AtomicU64::new(0),
             inlined: AtomicU64::new(0),
             commits: Arc::default(),
+            damage: Damage::none(path.clone()),
             schema: AtomicU64::new(0),
             distrusted: AtomicBool::new(false),
             path,

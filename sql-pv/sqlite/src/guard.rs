@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use vamos_sql_server::SqlError;
 
+use crate::damage::Damage;
 use crate::ticket::Ticket;
 
 /// On whose behalf statements are being prepared.
@@ -68,6 +69,8 @@ pub(crate) struct Guard {
     mode: AtomicU8,
     seen: AtomicU32,
     refusal: Mutex<Option<String>>,
+    /// Of the database, if it is one.
+    damage: Option<Arc<Damage>>,
     under_way: Mutex<UnderWay>,
     /// Looks the statement may still live through.
     looks: AtomicI64,
@@ -78,7 +81,17 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// For a connection to the database that `damage` is about.
+    pub(crate) fn of(damage: Arc<Damage>) -> Self {
+        Self::with(Some(damage))
+    }
+
+    fn with(damage: Option<Arc<Damage>>) -> Self {
         Self {
+            damage,
             mode: AtomicU8::new(Mode::Engine as u8),
             seen: AtomicU32::new(0),
             refusal: Mutex::new(None),
@@ -88,6 +101,16 @@ impl Guard {
             changes: AtomicI64::new(0),
             total_changes: AtomicI64::new(0),
         }
+    }
+
+    /// Refuses to serve a damaged database.
+    pub(crate) fn refuse_damaged(&self) -> Result<(), SqlError> {
+        self.damage.as_ref().map_or(Ok(()), |damage| damage.refuse())
+    }
+
+    /// A statement has come upon damage; what to tell of it, if it really is.
+    pub(crate) fn damaged(&self, code: i32) -> Option<SqlError> {
+        self.damage.as_ref()?.noticed(code)
     }
 
     pub(crate) fn mode(&self) -> Mode {

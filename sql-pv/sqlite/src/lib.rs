@@ -25,6 +25,7 @@ mod bind;
 mod config;
 mod connection;
 mod cursor;
+mod damage;
 mod engine;
 mod facts;
 mod fence;

@@ -119,3 +119,9 @@ pub const SNAPSHOT_ATTEMPTS_MAX: u32 = 2_000;
 
 /// Between two of them.
 pub const SNAPSHOT_PAUSE: Duration = Duration::from_micros(500);
+
+/// Longest a statement that comes upon damage waits for where it is.
+pub const DAMAGE_LOOK_MAX: Duration = Duration::from_millis(250);
+
+/// Longest a damaged database is examined for where it is.
+pub const DAMAGE_EXAMINATION_MAX: Duration = Duration::from_secs(60);

@@ -56,6 +56,7 @@ pub(crate) struct Prepared<'c> {
 
 /// Prepares a text at that version of the schema.
 pub(crate) fn prepare<'c>(conn: &'c Conn, facts: &Facts, schema: u64) -> Result<Prepared<'c>, SqlError> {
+    conn.guard.refuse_damaged()?;
     if let Some(what) = authorizer::refuses_text(facts.command, &facts.text) {
         return Err(sqlstate::not_authorized(format!("not authorized: {what}")));
     }

@@ -31,7 +31,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DISK_FULL: &str = "53100";
 const OUT_OF_MEMORY: &str = "53200";
 const IO_ERROR: &str = "58030";
-const DATA_CORRUPTED: &str = "XX001";
+pub(crate) const DATA_CORRUPTED: &str = "XX001";
 const INTERNAL_ERROR: &str = "XX000";
 const READ_ONLY: &str = "25006";
 const ACTIVE_TRANSACTION: &str = "25001";
@@ -77,7 +77,8 @@ fn failure(code: i32, message: &str, guard: &Guard) -> SqlError {
         }
         ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN => of(IO_ERROR, "See the host's log."),
         ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_FORMAT => {
-            of(DATA_CORRUPTED, "The database file is damaged; restore it.")
+            let named = guard.damaged(code).map(|error| SqlError { code, ..error });
+            named.unwrap_or_else(|| of(DATA_CORRUPTED, "The database file is damaged; restore it."))
         }
         ffi::SQLITE_BUSY if code == ffi::SQLITE_BUSY_SNAPSHOT => SqlError {
             message: "another transaction has written since this one read".to_owned(),

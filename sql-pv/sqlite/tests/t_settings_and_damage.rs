@@ -105,3 +105,61 @@ async fn t10_damaged_databases() {
         }
     }
 }
+
+/// Whichever page of a database is damaged: once a statement has come upon it, the page is named and nothing of the
+/// database is served any more. Nothing wrong is ever answered.
+#[tokio::test]
+async fn k68_a_damaged_page_is_named_and_nothing_of_its_database_is_served() {
+    const PAGE: usize = 4096;
+    let host = Host::start();
+    let mut client = host.session().await;
+    client.run("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)").await;
+    client.run("CREATE INDEX i ON t (b)").await;
+    client.run("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO t SELECT i, printf('%064d', i) FROM n").await;
+    let (whole, sorted) = ("SELECT * FROM t ORDER BY a", "SELECT b FROM t ORDER BY b");
+    let sound = [client.rows(whole).await, client.rows(sorted).await];
+    let path = host.path();
+    client.end().await.unwrap();
+    drop(host.service);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let file = std::fs::read(&path).unwrap();
+    let mut named = 0;
+    for page in 2..=file.len() / PAGE {
+        let volume = tempfile::tempdir().unwrap();
+        let mut bytes = file.clone();
+        // What kind of page it is.
+        bytes[(page - 1) * PAGE] ^= 0x55;
+        std::fs::write(volume.path().join("catalog.db"), &bytes).unwrap();
+        let engine = SqliteEngine::open(volume.path(), "catalog", impatient(GiveUp::new(|_| {}))).unwrap();
+        let service = Arc::new(SqlService::new(engine, SqlConfig::default()));
+        let host = Host { service, volume };
+        let mut client = host.session().await;
+        let mut damaged = false;
+        for (text, sound) in [whole, sorted].into_iter().zip(&sound) {
+            match client.try_run(text).await {
+                Ok(answer) => assert!(
+                    !damaged && answer.rows == *sound,
+                    "page {page}: answered from a damaged database"
+                ),
+                Err(error) => {
+                    assert_eq!(error.sqlstate, "XX001", "page {page}: {error:?}");
+                    assert!(error.message.contains("the database catalog is damaged"), "{error:?}");
+                    damaged = true;
+                }
+            }
+        }
+        if damaged {
+            let end = std::time::Instant::now() + Duration::from_secs(20);
+            loop {
+                let error = client.try_run("SELECT 1").await.expect_err("it is served");
+                if error.message.contains(&format!("page {page}")) {
+                    break;
+                }
+                assert!(std::time::Instant::now() < end, "page {page} is not named: {error:?}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            named += 1;
+        }
+    }
+    assert!(named > 100, "{named} of {} pages were found damaged", file.len() / PAGE);
+}
