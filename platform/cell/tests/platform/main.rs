@@ -5,6 +5,7 @@ mod daemon;
 mod death_of_vamosd;
 mod exhaustion;
 mod front_ends;
+mod idle;
 mod isolation;
 mod keeper;
 mod leases;
