@@ -73,5 +73,6 @@ fn torture(stage: &Stage) -> Result<()> {
 }
 
 fn rows(vm: &Vm) -> Result<u32> {
-    psql(vm, SHOP, "SELECT count(*) FROM kept")?.trim().parse().context("a number of rows")
+    let said = psql(vm, SHOP, "SELECT count(*) FROM kept")?;
+    said.parse().with_context(|| format!("a number of rows: {said:?}"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vamos_seam::Bug;
 
 use crate::stage::{PATIENCE, Stage};
-use crate::{Finding, alone, bank, impostor, loss};
+use crate::{Finding, alone, bank, impostor, loss, resumed};
 
 /// Runs in which a bug must be found.
 const RUNS: u64 = 12;
@@ -42,17 +42,13 @@ macro_rules! found_by_the_bank {
 }
 
 found_by_the_bank! {
-    replies_of_a_replay_that_are_not_compared: ReplayUncompared,
-    a_replay_without_its_rollback_to_a_savepoint: SavepointUnreplayed,
     requests_acknowledged_before_they_are_answered: AcknowledgesAhead,
-    a_commit_sent_before_earlier_answers: CommitUnsettled,
     outcomes_that_are_not_recorded: RecordsNothing,
     a_record_outside_its_data_s_transaction: RecordApart,
     records_collected_too_early: CollectsEarly,
     an_acknowledgement_before_the_commit: AcknowledgesUncommitted,
     two_lives_of_one_session: TenureUnawaited,
     settings_that_are_forgotten: SettingsForgotten,
-    a_last_rowid_that_is_forgotten: HistoryForgotten,
     writes_that_are_repeated_as_new_ones: RepeatsAnew,
     rings_that_begin_at_their_base: RingFromBase,
     kicks_that_are_missed: KicksMissed,
@@ -84,4 +80,8 @@ found_by_a_story! {
     a_generation_that_is_not_fenced: GenerationUnfenced by impostor::session_of_another_generation,
     streams_that_are_not_reset: ResetsNothing by loss::of_a_request,
     a_transaction_that_is_replayed_after_its_commit: ReplaysCommitted by loss::of_a_commit,
+    replies_of_a_replay_that_are_not_compared: ReplayUncompared by resumed::to_what_it_has_read,
+    a_replay_without_its_rollback_to_a_savepoint: SavepointUnreplayed by resumed::with_its_savepoints,
+    a_commit_sent_before_earlier_answers: CommitUnsettled by resumed::to_all_it_has_sent,
+    a_last_rowid_that_is_forgotten: HistoryForgotten by resumed::with_its_history,
 }

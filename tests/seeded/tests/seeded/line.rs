@@ -1,9 +1,10 @@
 //! Streams to a cell that break: at once when they are cut, or after so many bytes of replies, so that replies are
-//! lost which the cell has sent.
+//! lost which the cell has sent. Replies can be held up, too.
 
 use std::sync::{Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, copy, duplex, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, duplex, split};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use vamos_link::Channel;
 use vamos_proto::id::VsockPort;
@@ -20,11 +21,18 @@ pub struct Line {
     channel: Channel,
     random: Mutex<Random>,
     streams: Mutex<Vec<AbortHandle>>,
+    held: watch::Sender<bool>,
 }
 
 impl Line {
     pub fn new(channel: &Channel, random: Random) -> Self {
-        Self { channel: channel.clone(), random: Mutex::new(random), streams: Mutex::default() }
+        let (channel, random, held) = (channel.clone(), Mutex::new(random), watch::Sender::new(false));
+        Self { channel, random, streams: Mutex::default(), held }
+    }
+
+    /// From here on no reply arrives, and no stream is opened; or those held up do, whose stream has not been cut.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// Every stream is lost.
@@ -40,19 +48,41 @@ impl Line {
 impl Dial for Line {
     fn dial(&self) -> Dialing<'_> {
         Box::pin(async move {
+            pass(&mut self.held.subscribe()).await;
             let (mut from_cell, mut to_cell) = split(self.channel.open(VsockPort::FIRST_BINDING).await?);
             let (near, outer) = duplex(WINDOW);
             let (mut from_client, mut to_client) = split(outer);
-            let fuse = self.fuse();
+            let (fuse, held) = (self.fuse(), self.held.subscribe());
             let carrying = tokio::spawn(async move {
-                let replies = &mut (&mut from_cell).take(fuse);
                 tokio::select! {
                     _ = copy(&mut from_client, &mut to_cell) => {}
-                    _ = copy(replies, &mut to_client) => {}
+                    _ = carry((&mut from_cell).take(fuse), &mut to_client, held) => {}
                 }
             });
             self.streams.lock().unwrap_or_else(PoisonError::into_inner).push(carrying.abort_handle());
             Ok(Box::new(near) as Box<dyn Duplex>)
         })
     }
+}
+
+/// To the end of what is read; while it is held, nothing arrives.
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
+    mut held: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut bytes = vec![0; WINDOW];
+    loop {
+        let read = from.read(&mut bytes).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        pass(&mut held).await;
+        to.write_all(bytes.get(..read).unwrap_or_default()).await?;
+    }
+}
+
+async fn pass(held: &mut watch::Receiver<bool>) {
+    // Who holds it up is there as long as the streams are.
+    let _ = held.wait_for(|held| !held).await;
 }

@@ -10,6 +10,7 @@ mod line;
 mod loss;
 mod points;
 mod random;
+mod resumed;
 mod stage;
 
 use tokio::sync::{Mutex, MutexGuard};
