@@ -7,6 +7,7 @@ mod demo;
 mod failures;
 mod isolation;
 mod keeper;
+mod lab;
 mod migration;
 mod operators;
 mod psql;
@@ -30,6 +31,7 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads = Some(1);
     let stage = Arc::new(Stage::default());
     let groups = [
+        lab::CASES,
         psql::CASES,
         clients::CASES,
         transfer::CASES,
