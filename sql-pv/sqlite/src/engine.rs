@@ -1,7 +1,7 @@
 //! A database: what all its sessions, threads and connections share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 
 use rusqlite::ErrorCode;
@@ -24,6 +24,7 @@ use crate::session::{self, SqliteSession};
 use crate::sqlstate;
 use crate::tenure::Tenures;
 use crate::ticket::Ticket;
+use crate::trust::Trust;
 use crate::watchdog::Watchdog;
 use crate::writer::Writer;
 
@@ -83,8 +84,8 @@ pub(crate) struct Database {
     damage: Arc<Damage>,
     /// Counts changes of the schema.
     schema: AtomicU64,
-    /// A commit or a sync failed: see [`Database::distrust`].
-    distrusted: AtomicBool,
+    /// Lost when a commit or a sync failed (see [`Database::distrust`]), or with the volume.
+    trust: Trust,
 }
 
 impl Database {
@@ -102,29 +103,33 @@ impl Database {
     /// SQLite has rolled it back. Only a new process, which recovers from the log, knows; until then
     /// nothing is acknowledged any more.
     pub(crate) fn distrust(&self, error: &SqlError, committing: bool) {
-        if !sqlstate::leaves_open(error, committing) || self.distrusted.swap(true, SeqCst) {
+        if !sqlstate::leaves_open(error, committing) {
             return;
         }
         tracing::error!(%error, code = error.code, committing, "the disk cannot be relied on");
-        self.close();
-        self.config.give_up.call("a sync or a commit failed, and its outcome is unknown");
+        self.lose("a sync or a commit failed, and its outcome is unknown");
     }
 
     /// Waits until the volume's lease holds. Without one nothing may be written or acknowledged: a lease that is
     /// lost ends the process.
     pub(crate) fn hold(&self) -> Result<(), SqlError> {
         self.config.fence.wait().map_err(|lost| {
-            if !self.distrusted.swap(true, SeqCst) {
-                self.close();
-                self.config.give_up.call(&lost.to_string());
-            }
+            self.lose(&lost.to_string());
             sqlstate::shutting_down()
         })
     }
 
+    /// Gives the process up. Should it go on, nothing more begins here: whoever waits is told so only then.
+    fn lose(&self, why: &str) {
+        self.trust.lose(|| {
+            self.config.give_up.call(why);
+            self.close();
+        });
+    }
+
     /// Whether nothing may be acknowledged any more.
     pub(crate) fn is_distrusted(&self) -> bool {
-        self.distrusted.load(SeqCst)
+        self.trust.is_lost()
     }
 
     /// Lets nothing more begin.
@@ -178,7 +183,7 @@ impl SqliteEngine {
             commits: Arc::default(),
             damage: Damage::none(path.clone()),
             schema: AtomicU64::new(0),
-            distrusted: AtomicBool::new(false),
+            trust: Trust::default(),
             path,
             config,
         });

@@ -47,6 +47,7 @@ mod state;
 mod tenure;
 mod text;
 mod ticket;
+mod trust;
 mod watchdog;
 mod writer;
 

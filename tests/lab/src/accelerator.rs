@@ -50,6 +50,7 @@ impl Accelerator {
             eprintln!("lab: trying KVM with a short boot");
             let guest = Guest::qemu();
             let trial = Boot {
+                disk: None,
                 name: "kvm-proof",
                 guest: &guest,
                 image,

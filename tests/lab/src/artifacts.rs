@@ -73,6 +73,17 @@ impl Artifacts {
         self.guest.join(program)
     }
 
+    /// Builds the cell that obeys orders of tests, as the tests of seeded bugs do.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn build_armed_cell(&self) -> Result<PathBuf> {
+        let mut command = cargo_command();
+        command.args(["build", "--package", "vamos-seeded", "--features", "armed", "--bin", "armed-cell"]);
+        build(&mut command, &self.run)?;
+        Ok(target_directory()?.join("debug/armed-cell"))
+    }
+
     /// Builds the lab's own binary, for a test of it, and returns its path.
     ///
     /// # Errors

@@ -51,6 +51,12 @@ impl Figures {
         self.0.insert(name, figure);
     }
 
+    /// The median of a case.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.0.get(name).map(|figure| figure.median)
+    }
+
     /// All of them in a line.
     #[must_use]
     pub fn line(&self) -> String {

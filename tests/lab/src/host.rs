@@ -15,10 +15,14 @@ use serde_json::Value;
 use crate::lab::Lab;
 use crate::limits::{CONTROL_CALL_MAX, GUEST_BOOT_MAX, HOST_START_MAX};
 use crate::process::{Process, last_lines_of, output_within};
+use crate::small_disk::{self, Ballast};
 use crate::vm::{Boot, Guest, Move, Vm, Vmm};
 
 /// The agent's name, under `/usr/bin` in guests.
 const AGENT: &str = "vamos-agent";
+
+/// Name of vamosd's state directory in its own.
+const STATE: &str = "state";
 
 /// Starts the agent in a guest and waits until its doors are open.
 const START_AGENT: &str = "vamos-agent run >/run/agent.log 2>&1 &\n\
@@ -32,6 +36,7 @@ pub struct HostConfig {
     bindings: Vec<(String, String, String)>,
     settings: String,
     own_network: bool,
+    disk_bytes: Option<u64>,
 }
 
 impl HostConfig {
@@ -76,9 +81,16 @@ impl HostConfig {
         self
     }
 
+    /// With its state on a disk of its own, of so many bytes, in memory. Takes root.
+    #[must_use]
+    pub fn small_disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     fn toml(&self, directory: &Path) -> String {
         let mut text = format!(
-            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n{1}",
+            "state_dir = \"{0}/{STATE}\"\nrun_dir = \"{0}/run\"\n{1}",
             directory.display(),
             self.settings
         );
@@ -133,6 +145,9 @@ impl Host {
             .tempdir_in(lab.run().path())
             .context("making vamosd's directory")?
             .keep();
+        if let Some(bytes) = config.disk_bytes {
+            small_disk::mount(&directory.join(STATE), bytes)?;
+        }
         let config_path = directory.join("vamos.toml");
         fs::write(&config_path, config.toml(&directory)).context("writing vamos.toml")?;
         let process = Self::launch(lab, &directory, config.own_network)?;
@@ -217,9 +232,14 @@ impl Host {
             Vmm::Uml => "",
         };
         let guest = guest.clone().file(format!("/usr/bin/{AGENT}"), self.lab.artifacts().guest(AGENT));
-        let boot =
-            Boot { name, guest: &guest, image: &image, attach: &attach, accelerator, limit: GUEST_BOOT_MAX };
+        let disk = self.disk(&guest)?;
+        let (guest, image, attach, disk) = (&guest, &*image, &attach[..], disk.as_deref());
+        let boot = Boot { name, guest, image, attach, disk, accelerator, limit: GUEST_BOOT_MAX };
         Vm::boot(&boot, self.lab.run()).with_context(|| format!("vamosd's log:\n{}", self.log_end()))
+    }
+
+    fn disk(&self, guest: &Guest) -> Result<Option<PathBuf>> {
+        guest.has_debian.then(|| self.lab.debian()).transpose()
     }
 
     /// Moves a running guest of QEMU and its volume to another host with `vamosctl migrate`; what that reports.
@@ -262,7 +282,9 @@ impl Host {
         let incoming: Vec<String> = incoming.split_whitespace().map(str::to_owned).collect();
         let image = self.lab.image(guest.vmm)?;
         let accelerator = self.lab.accelerator()?.option();
-        let boot = Boot { name, guest, image: &image, attach: &incoming, accelerator, limit: GUEST_BOOT_MAX };
+        let disk = self.disk(guest)?;
+        let (image, attach, disk) = (&*image, &incoming[..], disk.as_deref());
+        let boot = Boot { name, guest, image, attach, disk, accelerator, limit: GUEST_BOOT_MAX };
         vm.migrate(&boot, self.lab.run(), go)
     }
 
@@ -359,6 +381,36 @@ impl Host {
     pub fn device_socket(&self, vm: &str) -> Result<PathBuf> {
         let shown = self.ctl_json(&["vm", "show", vm])?;
         shown["socket"].as_str().map(PathBuf::from).with_context(|| format!("{vm} has no socket: {shown}"))
+    }
+
+    /// Takes all the room that is left on its disk until what is returned is dropped.
+    ///
+    /// # Errors
+    /// When there was none, or it cannot be taken.
+    pub(crate) fn fill_disk(&self) -> Result<Ballast> {
+        Ballast::fill(&self.directory.join(STATE))
+    }
+
+    /// Gives a VM's cell, which must be one that obeys, an order.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn order(&self, vm: &str, order: &str) -> Result<()> {
+        let orders = self.orders(vm);
+        // Complete before the cell can see it, and the cell's to strike out.
+        let draft = orders.with_extension("new");
+        fs::write(&draft, order).context("writing an order")?;
+        fs::set_permissions(&draft, Permissions::from_mode(0o666)).context("writing an order")?;
+        fs::rename(&draft, &orders).context("giving an order")
+    }
+
+    /// Whether there are orders that a VM's cell has not carried out.
+    pub(crate) fn has_orders(&self, vm: &str) -> bool {
+        fs::read(self.orders(vm)).is_ok_and(|orders| !orders.is_empty())
+    }
+
+    fn orders(&self, vm: &str) -> PathBuf {
+        self.directory.join(STATE).join("volumes").join(vm).join("seam")
     }
 
     /// vamosd's process.

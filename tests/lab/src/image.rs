@@ -51,9 +51,8 @@ impl Image {
             libraries.extend(closure::libraries(&program.path)?);
         }
         let mut inputs = Inputs::new().bytes(INIT).bytes(include_bytes!("image.rs")).file(&busybox()?)?;
-        for file in
-            kernel.modules.iter().chain(programs.iter().map(|program| &program.path)).chain(&libraries)
-        {
+        let modules = kernel.modules.iter().chain(&kernel.disk_modules);
+        for file in modules.chain(programs.iter().map(|program| &program.path)).chain(&libraries) {
             inputs = inputs.file(file)?;
         }
         let entry = cache.entry(&inputs.name(vmm.name()), |directory| {
@@ -104,7 +103,7 @@ fn write(to: &Path, kernel: &Kernel, programs: &[Program], libraries: &BTreeSet<
     let file = File::create(to).with_context(|| format!("creating {}", to.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
     let mut made = BTreeSet::new();
-    for path in ["/bin/", "/dev/", "/etc/", "/lib/modules/", "/usr/bin/"] {
+    for path in ["/bin/", "/dev/", "/etc/", "/lib/modules/disk/", "/usr/bin/"] {
         directories(&mut archive, &mut made, path)?;
     }
     // The kernel opens it for init before devtmpfs is there.
@@ -114,11 +113,14 @@ fn write(to: &Path, kernel: &Kernel, programs: &[Program], libraries: &BTreeSet<
     archive.file("etc/group", 0o644, b"vamos:x:0:\n")?;
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
     archive.copy("bin/busybox", &busybox()?)?;
-    for (place, module) in kernel.modules.iter().enumerate() {
-        let name =
-            module.file_stem().map(|name| name.to_string_lossy().replace(".ko", "")).unwrap_or_default();
-        let contents = kernel::module_contents(module)?;
-        archive.file(&format!("lib/modules/{place:02}-{name}.ko"), 0o644, &contents)?;
+    for (directory, modules) in [("lib/modules", &kernel.modules), ("lib/modules/disk", &kernel.disk_modules)]
+    {
+        for (place, module) in modules.iter().enumerate() {
+            let name =
+                module.file_stem().map(|name| name.to_string_lossy().replace(".ko", "")).unwrap_or_default();
+            let contents = kernel::module_contents(module)?;
+            archive.file(&format!("{directory}/{place:02}-{name}.ko"), 0o644, &contents)?;
+        }
     }
     for program in programs {
         archive.copy(&format!("usr/bin/{}", program.name), &program.path)?;

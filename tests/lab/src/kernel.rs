@@ -29,6 +29,9 @@ const PCI_MODULES: &[&str] = &[
 ];
 const VSOCK_MODULES: &[&str] = &["vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"];
 
+/// What a guest with a disk needs besides.
+const DISK_MODULES: &[&str] = &["virtio_blk", "crc16", "mbcache", "jbd2", "crc32c_generic", "ext4"];
+
 /// A kernel and the modules that a guest of it inserts, in order.
 #[derive(Debug)]
 pub struct Kernel {
@@ -36,6 +39,8 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The modules.
     pub modules: Vec<PathBuf>,
+    /// Those for a disk.
+    pub disk_modules: Vec<PathBuf>,
 }
 
 /// The cloud kernel of this distribution.
@@ -62,7 +67,8 @@ pub fn cloud(cache: &Cache) -> Result<Kernel> {
         .with_context(|| format!("{package} has no vmlinuz"))?;
     let modules = root.join("lib/modules");
     let modules = if modules.is_dir() { modules } else { root.join("usr/lib/modules") };
-    Ok(Kernel { image, modules: select(&modules, &[PCI_MODULES, VSOCK_MODULES].concat())? })
+    let disk_modules = select(&modules, DISK_MODULES)?;
+    Ok(Kernel { image, modules: select(&modules, &[PCI_MODULES, VSOCK_MODULES].concat())?, disk_modules })
 }
 
 /// The metapackage names the real one.
@@ -87,7 +93,7 @@ fn cloud_package() -> Result<(String, String)> {
 /// When it is not installed.
 pub fn uml() -> Result<Kernel> {
     let modules = select(Path::new(UML_MODULES), VSOCK_MODULES).context("is user-mode-linux installed?")?;
-    Ok(Kernel { image: PathBuf::from(UML), modules })
+    Ok(Kernel { image: PathBuf::from(UML), modules, disk_modules: Vec::new() })
 }
 
 /// Finds modules by name under `directory`, leaving out what is built in.

@@ -1,6 +1,7 @@
 //! One command's lab: its run directory, the binaries, the images. Hosts are started from it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use anyhow::Result;
 use crate::accelerator::Accelerator;
 use crate::artifacts::Artifacts;
 use crate::cache::Cache;
+use crate::debian;
 use crate::host::{Host, HostConfig};
 use crate::image::Image;
 use crate::run::RunDir;
@@ -25,6 +27,7 @@ struct Inner {
     artifacts: Artifacts,
     cache: Cache,
     images: Mutex<HashMap<Vmm, Arc<Image>>>,
+    debian: Mutex<Option<PathBuf>>,
     accelerator: Mutex<Option<Accelerator>>,
 }
 
@@ -41,6 +44,7 @@ impl Lab {
             artifacts,
             cache: Cache::open()?,
             images: Mutex::default(),
+            debian: Mutex::default(),
             accelerator: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -78,6 +82,18 @@ impl Lab {
         let image = Arc::new(Image::cached(vmm, &self.inner.cache)?);
         images.insert(vmm, Arc::clone(&image));
         Ok(image)
+    }
+
+    /// The disk of the distribution's programs.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn debian(&self) -> Result<PathBuf> {
+        let mut known = self.inner.debian.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = &*known {
+            return Ok(disk.clone());
+        }
+        Ok(known.insert(debian::cached(&self.inner.cache)?).clone())
     }
 
     /// How QEMU runs guests here. Says so once when it emulates.

@@ -47,5 +47,20 @@ pub const TORTURE_PAUSE_MIN: Duration = Duration::from_millis(300);
 /// Longest such pause: the mean must let most cells live for a second, or they are slowed down as such that cannot live.
 pub const TORTURE_PAUSE_MAX: Duration = Duration::from_millis(2_100);
 
+/// Time of a torture beyond which it is a long one, for as many kills as it takes to be sure.
+pub const TORTURE_LONG: Duration = Duration::from_secs(5 * 60);
+
+/// Longest pause of a long one.
+pub const TORTURE_PAUSE_MAX_LONG: Duration = Duration::from_millis(1_700);
+
+/// Shortest time for which the disk stays full.
+pub const TORTURE_FULL_MIN: Duration = Duration::from_millis(700);
+
+/// Longest such time.
+pub const TORTURE_FULL_MAX: Duration = Duration::from_millis(2_500);
+
+/// Size of a tortured host's disk.
+pub const TORTURE_DISK_BYTES: u64 = 512 << 20;
+
 /// Longest that clients may take to end and to check, beyond their time.
 pub const TORTURE_END_MAX: Duration = Duration::from_secs(180);

@@ -22,6 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::limits::SWEEP_ROUNDS_MAX;
+use crate::small_disk::unmount_below;
 
 /// Environment variable that marks a process as part of a run; its value is the run's directory.
 pub const RUN_VARIABLE: &str = "VAMOS_LAB_RUN";
@@ -180,6 +181,7 @@ fn remove(directory: &Path) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+    unmount_below(directory)?;
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", directory.display()))

@@ -10,7 +10,7 @@ use crate::apt;
 pub enum Needs {
     /// A QEMU guest with psql in it.
     Demo,
-    /// [`Needs::Demo`], UML guests, pgbench, and the etcd that hosts share.
+    /// [`Needs::Demo`], UML guests, guests with a disk, pgbench, and the etcd that hosts share.
     Verify,
     /// A PostgreSQL server to be measured against.
     Bench,
@@ -26,7 +26,9 @@ impl Needs {
     fn packages(self) -> Vec<&'static str> {
         match self {
             Self::Demo => DEMO.to_vec(),
-            Self::Verify => [DEMO, &["user-mode-linux", POSTGRES, "etcd-server"]].concat(),
+            Self::Verify => {
+                [DEMO, &["user-mode-linux", "mmdebstrap", "e2fsprogs", POSTGRES, "etcd-server"]].concat()
+            }
             Self::Bench => vec![POSTGRES],
         }
     }

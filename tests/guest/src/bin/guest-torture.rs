@@ -2,13 +2,13 @@
 //! Unix socket, which transfer money, append to lists and insert, all at once, and then check what is there
 //! against what they were told.
 //!
-//! `guest-torture DATABASE SECONDS`. Prints one line of figures, `name=value` each; what is wrong is told line by
-//! line on standard error.
+//! `guest-torture DATABASE SECONDS`. Prints one line of figures, `name=value` each, with the times, in seconds since
+//! 1970, at which clients were told that the disk is full; what is wrong is told line by line on standard error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::args;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
@@ -25,6 +25,9 @@ const BALANCE: i64 = 1_000;
 /// Lists.
 const LISTS: i64 = 3;
 
+/// From one attempt to the next while the disk is full.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+
 /// What clients were told.
 #[derive(Default)]
 struct Told {
@@ -36,6 +39,8 @@ struct Told {
     errors: Vec<String>,
     /// Transactions that were run again (SQLSTATE 40001).
     retried: u64,
+    /// When the disk was said to be full (SQLSTATE 53100), seconds since 1970.
+    full_at: Vec<u64>,
     /// What statements took.
     times: Vec<Duration>,
 }
@@ -76,14 +81,18 @@ async fn main() -> Result<()> {
     let mut times: Vec<u128> = pings.times.iter().map(Duration::as_micros).collect();
     times.sort_unstable_by(|a, b| b.cmp(a));
     let waits: Vec<String> = times.iter().take(2_000).map(u128::to_string).collect();
+    let full: BTreeSet<u64> =
+        [&inserts, &transfers, &appends, &pings].into_iter().flat_map(|told| told.full_at.clone()).collect();
+    let full: Vec<String> = full.iter().map(u64::to_string).collect();
     println!(
-        "done={} retried={} lost={} duplicated={} anomalies={} client_errors={} waits_us={}",
+        "done={} retried={} lost={} duplicated={} anomalies={} client_errors={} full_at={} waits_us={}",
         inserts.done.len() + transfers.done.len() + appends.done.len(),
         transfers.retried + appends.retried,
         findings.lost,
         findings.duplicated,
         findings.anomalies,
         findings.errors,
+        full.join(","),
         waits.join(",")
     );
     Ok(())
@@ -121,23 +130,38 @@ fn merge(all: Vec<Told>) -> Told {
         sum.read.extend(told.read);
         sum.errors.extend(told.errors);
         sum.retried += told.retried;
+        sum.full_at.extend(told.full_at);
         sum
     })
+}
+
+impl Told {
+    /// Whether it may be tried again, perhaps after a while. What may not is an error.
+    async fn again(&mut self, error: Error, what: impl FnOnce() -> String) -> bool {
+        if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) {
+            self.retried += 1;
+        } else if error.code() == Some(&SqlState::DISK_FULL) {
+            self.full_at.extend(SystemTime::UNIX_EPOCH.elapsed().map(|since| since.as_secs()));
+            tokio::time::sleep(FULL_PAUSE).await;
+        } else {
+            self.errors.push(format!("{}: {error:?}", what()));
+            return false;
+        }
+        true
+    }
 }
 
 /// Autocommit writes; nothing but the count of rows would tell one that was done twice.
 async fn insert(client: Client, number: i64, until: Instant) -> Told {
     let mut told = Told::default();
-    for n in 0.. {
-        if Instant::now() > until {
-            break;
-        }
+    let mut n = 0;
+    while Instant::now() < until && !client.is_closed() {
         match client.execute("INSERT INTO inserted VALUES ($1, $2)", &[&number, &n]).await {
-            Ok(_) => drop(told.done.insert((number, n))),
-            Err(error) => told.errors.push(format!("insert {n} of {number}: {error:?}")),
-        }
-        if client.is_closed() {
-            break;
+            Ok(_) => {
+                told.done.insert((number, n));
+                n += 1;
+            }
+            Err(error) => n += i64::from(!told.again(error, || format!("insert {n} of {number}")).await),
         }
     }
     told
@@ -161,20 +185,19 @@ async fn transactions<F: Future<Output = Result<(), Error>>>(
                 one(n).await?;
                 client.batch_execute("COMMIT").await
             };
-            match outcome.await {
+            let again = match outcome.await {
                 Ok(()) => {
                     told.done.insert((number, n));
                     break;
                 }
-                Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => told.retried += 1,
-                Err(error) => {
-                    told.errors.push(format!("transaction {n} of {number}: {error:?}"));
-                    break;
-                }
-            }
+                Err(error) => told.again(error, || format!("transaction {n} of {number}")).await,
+            };
             if let Err(error) = client.batch_execute("ROLLBACK").await {
                 told.errors.push(format!("ROLLBACK of {number}: {error:?}"));
                 return;
+            }
+            if !again {
+                break;
             }
         }
     }
@@ -223,7 +246,7 @@ async fn ping(client: Client, until: Instant) -> Told {
     while Instant::now() < until && !client.is_closed() {
         let asked = Instant::now();
         if let Err(error) = client.query_one("SELECT 1", &[]).await {
-            told.errors.push(format!("ping: {error:?}"));
+            told.again(error, || "ping".to_owned()).await;
         }
         told.times.push(asked.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;

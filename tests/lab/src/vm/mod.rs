@@ -46,25 +46,33 @@ pub struct Guest {
     pub(crate) vmm: Vmm,
     pub(crate) memory_mib: u32,
     pub(crate) files: Vec<(String, PathBuf)>,
+    pub(crate) has_debian: bool,
 }
 
 impl Guest {
     /// A guest of QEMU.
     #[must_use]
     pub fn qemu() -> Self {
-        Self { vmm: Vmm::Qemu, memory_mib: 384, files: Vec::new() }
+        Self { vmm: Vmm::Qemu, memory_mib: 384, files: Vec::new(), has_debian: false }
     }
 
     /// A guest of User-mode Linux.
     #[must_use]
     pub fn uml() -> Self {
-        Self { vmm: Vmm::Uml, memory_mib: 384, files: Vec::new() }
+        Self { vmm: Vmm::Uml, ..Self::qemu() }
     }
 
     /// Its memory. The initramfs lives in it: files take twice their size while the guest starts.
     #[must_use]
     pub fn memory(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// Gives it a disk of the distribution's programs, at `/debian`. QEMU's guests only.
+    #[must_use]
+    pub fn with_debian(mut self) -> Self {
+        self.has_debian = true;
         self
     }
 
@@ -84,6 +92,8 @@ pub(crate) struct Boot<'a> {
     pub image: &'a Image,
     /// The VMM's options for the VAMOS device; none for a guest without one.
     pub attach: &'a [String],
+    /// An image to be its first disk, read-only.
+    pub disk: Option<&'a Path>,
     /// QEMU's `-accel`.
     pub accelerator: &'a str,
     pub limit: Duration,

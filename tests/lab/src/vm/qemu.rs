@@ -1,5 +1,5 @@
-//! QEMU's command line for a guest without disk, network or display: a console, a command channel, a
-//! reset button and the VAMOS device.
+//! QEMU's command line for a guest without network or display: a console, a command channel, a reset button, the
+//! VAMOS device, and a disk for those that ask for one.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -30,6 +30,18 @@ pub fn monitor(directory: &Path) -> PathBuf {
     directory.join("qmp.sock")
 }
 
+/// The options for its disk, if it has one: nobody writes to it, so others may have it, too.
+fn disk(boot: &Boot<'_>) -> Vec<String> {
+    let Some(image) = boot.disk else { return Vec::new() };
+    let drive = format!("file={},format=raw,if=none,id=disk,readonly=on", image.display());
+    ["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"].map(str::to_owned).to_vec()
+}
+
+fn kernel_arguments(boot: &Boot<'_>) -> String {
+    let disk = if boot.disk.is_some() { " vamos.disk=/dev/vda" } else { "" };
+    format!("console=ttyS0 quiet panic=-1 vamos.name={} vamos.channel=/dev/vport0p1{disk}", boot.name)
+}
+
 /// Starts QEMU; the guest is booting, or awaited from another one.
 pub fn start(boot: &Boot<'_>, directory: &Path, initramfs: &Path, run: &RunDir) -> Result<Started> {
     let (control, control_theirs) = UnixStream::pair().context("making the command channel")?;
@@ -47,7 +59,7 @@ pub fn start(boot: &Boot<'_>, directory: &Path, initramfs: &Path, run: &RunDir) 
         .arg("-initrd")
         .arg(initramfs)
         .arg("-append")
-        .arg(format!("console=ttyS0 quiet panic=-1 vamos.name={} vamos.channel=/dev/vport0p1", boot.name))
+        .arg(kernel_arguments(boot))
         .args(["-chardev", &format!("file,id=console,path={}", console_path(directory).display())])
         .args(["-serial", "chardev:console"])
         .args(["-device", "virtio-serial-pci"])
@@ -55,6 +67,7 @@ pub fn start(boot: &Boot<'_>, directory: &Path, initramfs: &Path, run: &RunDir) 
         .args(["-device", "virtserialport,chardev=control,name=vamos-lab"])
         .args(["-chardev", &format!("socket,id=qmp,fd={QMP_FD}"), "-mon", "chardev=qmp,mode=control"])
         .args(["-qmp", &format!("unix:{},server=on,wait=off", monitor(directory).display())])
+        .args(disk(boot))
         .args(boot.attach)
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("sharing QEMU's log")?)

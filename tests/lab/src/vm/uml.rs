@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use command_fds::{CommandFdExt, FdMapping};
 
 use super::control::Control;
@@ -24,6 +24,7 @@ pub fn start(
     initramfs: &Path,
     run: &RunDir,
 ) -> Result<(Process, Control)> {
+    ensure!(boot.disk.is_none(), "UML's guests have no disk");
     let (control, theirs) = UnixStream::pair().context("making the command channel")?;
     let console = File::create(console_path(directory)).context("creating the console's log")?;
     let mut command = Command::new(&boot.image.kernel);
