@@ -8,8 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lab::Lab;
@@ -20,6 +22,9 @@ use crate::vm::{Boot, Guest, Move, Vm, Vmm};
 
 /// The agent's name, under `/usr/bin` in guests.
 const AGENT: &str = "vamos-agent";
+
+/// From one look for a cell to the next.
+const CELL_LOOK: Duration = Duration::from_millis(20);
 
 /// Name of vamosd's state directory in its own.
 const STATE: &str = "state";
@@ -374,6 +379,19 @@ impl Host {
         pid.filter(|pid| *pid > 0).with_context(|| format!("{vm} has no cell: {shown}"))
     }
 
+    /// Waits until a VM has a cell.
+    ///
+    /// # Errors
+    /// When it gets none in time.
+    pub(crate) fn await_cell(&self, vm: &str) -> Result<()> {
+        let until = Instant::now() + HOST_START_MAX;
+        while let Err(error) = self.cell_process(vm) {
+            ensure!(Instant::now() < until, "{error:#}\n{}", self.log_end());
+            sleep(CELL_LOOK);
+        }
+        Ok(())
+    }
+
     /// The socket that a VM's VMM connects to.
     ///
     /// # Errors
@@ -437,7 +455,7 @@ impl Host {
     /// When it does not drain and exit with success in time.
     pub fn end(mut self) -> Result<()> {
         let status = self.process.end()?;
-        anyhow::ensure!(status.success(), "vamosd ended with {status}:\n{}", self.log_end());
+        ensure!(status.success(), "vamosd ended with {status}:\n{}", self.log_end());
         Ok(())
     }
 

@@ -72,11 +72,14 @@ pub fn strike(
                 faults.crashes += 1;
             }
             4 => {
+                // Whoever has to open the database anew, and cannot, is not moved.
+                host.order(VM, "")?;
+                sync_to_fail = false;
+                host.await_cell(VM)?;
                 let [first, second] = &*hosts;
                 let (from, to) = if here == 0 { (first, second) } else { (second, first) };
                 from.migrate(VM, vm, guest, to)?;
                 here = 1 - here;
-                sync_to_fail = false;
                 faults.migrations += 1;
             }
             5 => {
