@@ -37,6 +37,7 @@ pub mod limits;
 mod pool;
 mod pragma;
 mod record;
+mod reflink;
 mod run;
 mod seam;
 mod seat;

@@ -125,3 +125,9 @@ pub const DAMAGE_LOOK_MAX: Duration = Duration::from_millis(250);
 
 /// Longest a damaged database is examined for where it is.
 pub const DAMAGE_EXAMINATION_MAX: Duration = Duration::from_secs(60);
+
+/// Files that a connection opens: the database, its log, and that log's index or directory.
+pub const CONNECTION_FILES: usize = 3;
+
+/// Attempts to clone the logs of all databases while nothing is committed, before they are copied instead.
+pub const REFLINK_ATTEMPTS_MAX: usize = 200;

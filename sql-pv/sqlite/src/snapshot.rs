@@ -3,7 +3,8 @@
 //! A read transaction is begun in each. If nothing was committed to any of them from before the first until after the
 //! last had begun, there was an instant at which they saw all of them; if something was, they are begun again. Nobody
 //! waits for that, neither who writes nor who copies: a commit ends with an fsync, and to begin takes microseconds.
-//! Then each is copied as its transaction sees it, for as long as that takes.
+//! Then each is copied as its transaction sees it, for as long as that takes. Where the file system can share blocks,
+//! nothing is copied at all (see `reflink`).
 
 use std::fs;
 use std::io;
@@ -17,6 +18,7 @@ use tracing::info;
 use crate::connection::{Conn, Role};
 use crate::hold::DatabaseFiles;
 use crate::limits::{SNAPSHOT_ATTEMPTS_MAX, SNAPSHOT_PAUSE};
+use crate::reflink;
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,7 @@ pub enum SnapshotError {
 }
 
 /// A database at one instant.
-struct Instant {
+pub(crate) struct Instant {
     reading: Conn,
     watching: Conn,
     seen: i64,
@@ -55,30 +57,41 @@ struct Instant {
 /// # Errors
 /// [`SnapshotError`]; copies that have been made stay.
 pub fn snapshot(databases: &[(DatabaseFiles, PathBuf)]) -> Result<(), SnapshotError> {
-    let instants = instants(databases)?;
-    for ((files, to), instant) in databases.iter().zip(&instants) {
+    for (_, to) in databases {
         match fs::remove_file(to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(SnapshotError::InTheWay(to.clone(), error));
             }
             _ => {}
         }
+    }
+    let mut instants = connect(databases)?;
+    if reflink::clone(databases, &instants)? {
+        info!(databases = databases.len(), "snapshot of shared blocks");
+        return Ok(());
+    }
+    begin(&mut instants, databases)?;
+    for ((files, to), instant) in databases.iter().zip(&instants) {
         copy(&instant.reading, to).map_err(failed(files, to))?;
     }
     Ok(())
 }
 
-fn failed(files: &DatabaseFiles, to: &Path) -> impl Fn(rusqlite::Error) -> SnapshotError {
+pub(crate) fn failed(files: &DatabaseFiles, to: &Path) -> impl Fn(rusqlite::Error) -> SnapshotError {
     let (from, to) = (files.path().to_owned(), to.to_owned());
     move |source| SnapshotError::Copy { from: from.clone(), to: to.clone(), source }
 }
 
-fn instants(databases: &[(DatabaseFiles, PathBuf)]) -> Result<Vec<Instant>, SnapshotError> {
+fn connect(databases: &[(DatabaseFiles, PathBuf)]) -> Result<Vec<Instant>, SnapshotError> {
     let connect = |(files, to): &(DatabaseFiles, PathBuf)| {
         let connect = || files.connect(Role::Reader).map_err(failed(files, to));
         Ok(Instant { reading: connect()?, watching: connect()?, seen: 0 })
     };
-    let mut instants = databases.iter().map(connect).collect::<Result<Vec<_>, _>>()?;
+    databases.iter().map(connect).collect()
+}
+
+/// Has all of them read as of one instant.
+fn begin(instants: &mut [Instant], databases: &[(DatabaseFiles, PathBuf)]) -> Result<(), SnapshotError> {
     for attempt in 1..=SNAPSHOT_ATTEMPTS_MAX {
         let mut quiet = true;
         for (instant, (files, to)) in instants.iter_mut().zip(databases) {
@@ -89,7 +102,7 @@ fn instants(databases: &[(DatabaseFiles, PathBuf)]) -> Result<Vec<Instant>, Snap
         }
         if quiet {
             info!(databases = databases.len(), attempt, "snapshot");
-            return Ok(instants);
+            return Ok(());
         }
         std::thread::sleep(SNAPSHOT_PAUSE);
     }
@@ -100,7 +113,7 @@ impl Instant {
     /// Reads from now on what is committed now.
     fn begin(&mut self) -> rusqlite::Result<()> {
         self.reading.roll_back()?;
-        self.seen = version(&self.watching)?;
+        self.seen = self.version()?;
         self.reading.engine("BEGIN")?;
         // A transaction begins to read with its first statement.
         self.reading.engine("SELECT count(*) FROM sqlite_schema")
@@ -108,13 +121,13 @@ impl Instant {
 
     /// Whether nothing was committed since just before.
     fn is_last(&self) -> rusqlite::Result<bool> {
-        Ok(version(&self.watching)? == self.seen)
+        Ok(self.version()? == self.seen)
     }
-}
 
-/// Changes with each commit of another connection.
-fn version(watching: &Conn) -> rusqlite::Result<i64> {
-    watching.aside(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
+    /// Changes with each commit of another connection.
+    pub(crate) fn version(&self) -> rusqlite::Result<i64> {
+        self.watching.aside(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
+    }
 }
 
 /// As the transaction that is open sees it.

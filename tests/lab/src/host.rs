@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::disk::{self, Ballast, Disk};
 use crate::lab::Lab;
 use crate::limits::{CONTROL_CALL_MAX, GUEST_BOOT_MAX, HOST_START_MAX};
 use crate::process::{Process, last_lines_of, output_within};
-use crate::small_disk::{self, Ballast};
 use crate::vm::{Boot, Guest, Move, Vm, Vmm};
 
 /// The agent's name, under `/usr/bin` in guests.
@@ -41,7 +41,7 @@ pub struct HostConfig {
     bindings: Vec<(String, String, String)>,
     settings: String,
     own_network: bool,
-    disk_bytes: Option<u64>,
+    disk: Option<Disk>,
 }
 
 impl HostConfig {
@@ -86,10 +86,10 @@ impl HostConfig {
         self
     }
 
-    /// With its state on a disk of its own, of so many bytes, in memory. Takes root.
+    /// With its state on a disk of its own. Takes root.
     #[must_use]
-    pub fn small_disk(mut self, bytes: u64) -> Self {
-        self.disk_bytes = Some(bytes);
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disk = Some(disk);
         self
     }
 
@@ -150,8 +150,8 @@ impl Host {
             .tempdir_in(lab.run().path())
             .context("making vamosd's directory")?
             .keep();
-        if let Some(bytes) = config.disk_bytes {
-            small_disk::mount(&directory.join(STATE), bytes)?;
+        if let Some(disk) = config.disk {
+            disk::mount(&directory.join(STATE), disk)?;
         }
         let config_path = directory.join("vamos.toml");
         fs::write(&config_path, config.toml(&directory)).context("writing vamos.toml")?;

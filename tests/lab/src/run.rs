@@ -21,8 +21,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::disk::unmount_below;
 use crate::limits::SWEEP_ROUNDS_MAX;
-use crate::small_disk::unmount_below;
 
 /// Environment variable that marks a process as part of a run; its value is the run's directory.
 pub const RUN_VARIABLE: &str = "VAMOS_LAB_RUN";

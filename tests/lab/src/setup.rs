@@ -26,9 +26,11 @@ impl Needs {
     fn packages(self) -> Vec<&'static str> {
         match self {
             Self::Demo => DEMO.to_vec(),
-            Self::Verify => {
-                [DEMO, &["user-mode-linux", "mmdebstrap", "e2fsprogs", POSTGRES, "etcd-server"]].concat()
-            }
+            Self::Verify => [
+                DEMO,
+                &["user-mode-linux", "mmdebstrap", "e2fsprogs", "btrfs-progs", POSTGRES, "etcd-server"],
+            ]
+            .concat(),
             Self::Bench => vec![POSTGRES],
         }
     }

@@ -3,7 +3,7 @@
 
 use libc::{
     AF_UNIX, CLONE_THREAD, F_ADD_SEALS, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_SETFD,
-    F_SETFL, F_SETLK, F_SETLKW, FIONBIO, FIONREAD, PR_SET_NAME, PROT_EXEC,
+    F_SETFL, F_SETLK, F_SETLKW, FICLONE, FIONBIO, FIONREAD, PR_SET_NAME, PROT_EXEC,
 };
 
 /// What the arguments must be.
@@ -87,7 +87,7 @@ const FILE_COMMANDS: Arguments = Arguments::OneOf {
     ],
 };
 const LOCAL: Arguments = Arguments::OneOf { index: 0, values: &[AF_UNIX as u64] };
-const SOCKET_REQUESTS: Arguments = Arguments::OneOf { index: 1, values: &[FIONBIO, FIONREAD] };
+const REQUESTS: Arguments = Arguments::OneOf { index: 1, values: &[FIONBIO, FIONREAD, FICLONE] };
 const THREAD_NAME: Arguments = Arguments::OneOf { index: 0, values: &[PR_SET_NAME as u64] };
 
 /// The list.
@@ -113,7 +113,7 @@ pub const ALLOWED: &[Allowed] = allow! {
     SYS_poll: "std waits for one descriptor with a limit",
     SYS_ppoll: "the device asks whether a reply fits its socket",
     SYS_fcntl(FILE_COMMANDS): "SQLite's file locks; mio duplicates descriptors; memfd seals are checked",
-    SYS_ioctl(SOCKET_REQUESTS): "std makes a socket non-blocking; the device asks how much of a message has come",
+    SYS_ioctl(REQUESTS): "std makes a socket non-blocking; the device asks how much of a message has come; a snapshot shares blocks",
     SYS_fstat: "sizes of guest memory files and databases",
     // SQLite's files.
     SYS_openat: "SQLite opens databases, logs and their directory",

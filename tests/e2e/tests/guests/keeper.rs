@@ -66,7 +66,7 @@ fn goes_on(stage: &Stage, guest: &Guest) -> Result<()> {
 
 /// The short form of `cargo torture`.
 fn torture(stage: &Stage) -> Result<()> {
-    let options = torture::Options { time: Duration::from_secs(25), seed: 24, json: None };
+    let options = torture::Options { time: Duration::from_secs(30), seed: 173_439, json: None };
     let figures = torture::of(stage.lab()?, &options)?;
     println!("{}", figures.line());
     Ok(())

@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use crate::figures::{Figure, Figures};
 use crate::limits::TORTURE_DISK_BYTES;
 use crate::setup::{Needs, prepare};
-use crate::{Guest, Host, HostConfig, Lab};
+use crate::{Disk, Guest, Host, HostConfig, Lab};
 use clients::{Clients, Told};
 use faults::{Faults, Random};
 
@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
 pub fn of(lab: &Lab, options: &Options) -> Result<Figures> {
     // The cell as it is shipped, but that it can be told to have its next sync fail.
     let armed = format!("cell_binary = \"{}\"", lab.artifacts().build_armed_cell()?.display());
-    let host = || HostConfig::new().own_network().small_disk(TORTURE_DISK_BYTES).settings(&armed);
+    let host = || HostConfig::new().own_network().disk(Disk::Small(TORTURE_DISK_BYTES)).settings(&armed);
     let mut hosts = [lab.host(&host().vm(VM).bind(VM, DATABASE))?, lab.host(&host())?];
     let guest = Clients::equip(lab, Guest::qemu().with_debian());
     let mut vm = hosts[0].boot(VM, &guest)?;

@@ -1,4 +1,4 @@
-//! A disk of a host's own that can be filled: a file system in memory, and ballast.
+//! Disks of a host's own: a file system in memory that can be filled, with ballast, and one that shares blocks.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -9,11 +9,35 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::output;
 
-/// Puts a file system of so many bytes at a new directory. It goes with the run.
-pub fn mount(at: &Path, bytes: u64) -> Result<()> {
+/// What a host's state is on. It goes with the run; takes root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk {
+    /// So many bytes of memory.
+    Small(u64),
+    /// A btrfs, which can share blocks between files.
+    Reflink,
+}
+
+/// Size of a disk that shares blocks: about the least that btrfs takes.
+const REFLINK_BYTES: u64 = 256 << 20;
+
+/// Puts a disk at a new directory.
+pub fn mount(at: &Path, disk: Disk) -> Result<()> {
     fs::create_dir(at).with_context(|| format!("making {}", at.display()))?;
-    let options = format!("size={bytes},mode=755");
-    output(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "vamos-lab"]).arg(at)).map(|_| ())
+    let mut command = Command::new("mount");
+    match disk {
+        Disk::Small(bytes) => {
+            command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755"), "vamos-lab"]);
+        }
+        Disk::Reflink => {
+            let image = at.with_extension("btrfs");
+            let file = File::create(&image).with_context(|| format!("making {}", image.display()))?;
+            file.set_len(REFLINK_BYTES).context("sizing a disk")?;
+            output(Command::new("mkfs.btrfs").arg("--quiet").arg(&image))?;
+            command.args(["-o", "loop"]).arg(&image);
+        }
+    }
+    output(command.arg(at)).map(|_| ())
 }
 
 /// Takes away every file system under a directory, the last one first, whoever still uses it.
