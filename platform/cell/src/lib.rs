@@ -5,6 +5,7 @@
 //! on the control channel. It takes nothing the guest says for an identity.
 
 mod accept;
+mod apart;
 pub mod confine;
 mod control;
 mod hello;

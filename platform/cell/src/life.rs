@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 use vamos_sandbox::{inherited, memory};
 
 use crate::confine::{Confinement, announce, confine, receive_start, refuse};
-use crate::limits::{BLOCKING_KEEP_ALIVE, BLOCKING_STACK_BYTES, BLOCKING_THREADS_MAX};
 use crate::{Control, serve};
 
 /// Takes the control channel from standard input, builds the walls, and serves until there is nobody to serve.
@@ -29,13 +28,8 @@ pub fn live() -> anyhow::Result<()> {
             bail!(error);
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .thread_stack_size(BLOCKING_STACK_BYTES)
-        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
-        .build()
-        .context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let control = Control::new(socket).context("watch the control channel")?;
         serve(control, start, given, report).await.context("serve the VM")

@@ -17,11 +17,5 @@ pub const ORPHAN_LOOK_EVERY: Duration = Duration::from_secs(60);
 /// After so many looks in a row that found neither a vamosd nor a front-end, the cell ends.
 pub const ORPHAN_LOOKS_MAX: u32 = 10;
 
-/// Stack of each thread the runtime starts for blocking calls, bytes.
-pub const BLOCKING_STACK_BYTES: usize = 512 << 10;
-
-/// Threads for blocking calls of the runtime itself, such as opening a database; SQL has its own.
-pub const BLOCKING_THREADS_MAX: usize = 2;
-
-/// How long an unused thread for blocking calls is kept.
-pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Stack of a thread for work that would hold up the device, such as opening a database; SQL has its own threads.
+pub const APART_STACK_BYTES: usize = 512 << 10;

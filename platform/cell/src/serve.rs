@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 use vamos_device::{Counters, Device, DeviceConfig, Polling, Roster};
@@ -23,6 +23,7 @@ use vamos_service::VmContext;
 use vamos_sqlite::{DatabaseFiles, Fence, Hold, snapshot};
 
 use crate::accept::Ports;
+use crate::apart::apart;
 use crate::control::{Control, ControlError};
 use crate::keepsake::Keepsake;
 use crate::lease;
@@ -236,8 +237,7 @@ impl Cell {
         self.start.bindings.retain(|other| other.name != binding.name);
         let (volume, sessions, wanted) = (self.volume.clone(), self.sessions, binding.clone());
         let fence = self.fence.clone();
-        let opened = spawn_blocking(move || open(&volume, &wanted, sessions, fence)).await;
-        let Opened { service, files } = opened.map_err(|panicked| panicked.to_string())??;
+        let Opened { service, files } = apart(move || open(&volume, &wanted, sessions, fence)).await?;
         self.files.insert(binding.name.clone(), files);
         self.start.bindings.push(binding);
         self.ports.bind(announced, service);
@@ -254,8 +254,7 @@ impl Cell {
             return Ok(());
         }
         let (volume, name) = (self.volume.clone(), name.to_owned());
-        let purged = spawn_blocking(move || sql::purge(&volume, &name)).await;
-        purged.map_err(|panicked| panicked.to_string())?.map_err(|error| chain(&error))
+        apart(move || sql::purge(&volume, &name).map_err(|error| chain(&error))).await
     }
 
     /// Keeps the databases' files fit for being copied.
@@ -263,8 +262,7 @@ impl Cell {
         self.held.clear();
         for files in self.files.values() {
             let files = files.clone();
-            let held = spawn_blocking(move || files.hold()).await;
-            self.held.push(held.map_err(|panicked| panicked.to_string())?.map_err(|error| chain(&error))?);
+            self.held.push(apart(move || files.hold().map_err(|error| chain(&error))).await?);
         }
         Ok(())
     }
@@ -275,9 +273,8 @@ impl Cell {
             (files.clone(), self.volume.join(format!("{name}{SNAPSHOT_SUFFIX}")))
         };
         let databases: Vec<_> = self.files.iter().map(copy).collect();
-        let work = spawn_blocking(move || snapshot(&databases).map_err(|error| chain(&error)));
-        self.answers
-            .spawn(async move { done(request, work.await.unwrap_or_else(|gone| Err(gone.to_string()))) });
+        let work = apart(move || snapshot(&databases).map_err(|error| chain(&error)));
+        self.answers.spawn(async move { done(request, work.await) });
     }
 
     fn release(&mut self) -> Result<(), String> {

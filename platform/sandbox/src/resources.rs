@@ -1,5 +1,7 @@
 //! rlimits. Address space is not limited: guest memory is mapped here, however large the guest is.
 
+#![allow(unsafe_code)]
+
 use std::io;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -17,6 +19,7 @@ pub struct ResourceLimits {
 
 /// Lowers the limits, soft and hard.
 pub(crate) fn apply(limits: &ResourceLimits) -> io::Result<String> {
+    ignore_excess()?;
     let wanted = [
         (Resource::Nofile, limits.open_files),
         (Resource::Nproc, limits.threads),
@@ -30,4 +33,13 @@ pub(crate) fn apply(limits: &ResourceLimits) -> io::Result<String> {
     }
     let ResourceLimits { open_files, threads, file_bytes } = limits;
     Ok(format!("{open_files} descriptors, {threads} threads, files of {file_bytes} bytes, no core dump"))
+}
+
+/// A file that would become too large is an error of the write, not the end of the process.
+fn ignore_excess() -> io::Result<()> {
+    // SAFETY: no handler of anybody's runs: the signal's effect is to be none.
+    match unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }

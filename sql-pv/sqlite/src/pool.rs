@@ -147,11 +147,13 @@ impl Pool {
             own.pool.threads.fetch_sub(1, Relaxed);
         });
         if let Err(error) = started {
-            // Whoever is still there will come to the task; without anybody it cannot be kept.
-            tracing::error!(%error, "start a worker thread");
+            tracing::warn!(%error, "start a worker thread");
             state.readers -= 1;
-            if self.threads.fetch_sub(1, Relaxed) == 1 {
-                state.queue.clear();
+            self.threads.fetch_sub(1, Relaxed);
+            // Whoever is still there will come to the task. A seat will not: it is one session's for as long as that
+            // likes.
+            if state.readers == 0 {
+                state.queue.drain(..).for_each(|task| refuse(task, sqlstate::no_thread()));
             }
         }
     }
@@ -191,7 +193,7 @@ fn work(database: &Arc<Database>) {
         let open = match opened {
             Ok(open) => open,
             Err(error) => {
-                refuse(task, &error);
+                refuse(task, sqlstate::from_sqlite(&error, &crate::guard::Guard::new()));
                 continue;
             }
         };
@@ -220,8 +222,7 @@ fn rejoin(database: &Database, keep: Keep) -> Keep {
     if database.pool.rejoin() { keep } else { Keep::Nothing }
 }
 
-fn refuse(task: Task, error: &rusqlite::Error) {
-    let error = sqlstate::from_sqlite(error, &crate::guard::Guard::new());
+fn refuse(task: Task, error: SqlError) {
     match task {
         Task::Read(read) => drop(read.reply.send(ReadReply::Page(Err(error)))),
         Task::Seat(task) => task.refuse(error),

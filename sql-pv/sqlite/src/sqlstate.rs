@@ -1,10 +1,13 @@
 //! SQLite's errors as SQLSTATEs: the only place where that is decided.
 
+use std::os::fd::AsFd;
+
 use libsqlite3_sys as ffi;
 use rusqlite::Error;
 use vamos_sql_server::{SqlError, sqlstate};
 
 use crate::guard::Guard;
+use crate::limits::CONNECTION_FILES;
 use crate::ticket::Ticket;
 
 const NOT_NULL_VIOLATION: &str = "23502";
@@ -31,6 +34,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DISK_FULL: &str = "53100";
 const OUT_OF_MEMORY: &str = "53200";
 const IO_ERROR: &str = "58030";
+const INSUFFICIENT_RESOURCES: &str = "53000";
 pub(crate) const DATA_CORRUPTED: &str = "XX001";
 const INTERNAL_ERROR: &str = "XX000";
 const READ_ONLY: &str = "25006";
@@ -75,6 +79,10 @@ fn failure(code: i32, message: &str, guard: &Guard) -> SqlError {
         ffi::SQLITE_TOOBIG => {
             of(sqlstate::PROGRAM_LIMIT_EXCEEDED, "A value or a text is larger than this host takes.")
         }
+        ffi::SQLITE_CANTOPEN if lacks_descriptors() => of(
+            INSUFFICIENT_RESOURCES,
+            "Use fewer sessions at once, or ask the operator for more descriptors.",
+        ),
         ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN => of(IO_ERROR, "See the host's log."),
         ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_FORMAT => {
             let named = guard.damaged(code).map(|error| SqlError { code, ..error });
@@ -225,8 +233,24 @@ pub(crate) fn schema_changed() -> SqlError {
 
 /// All transactions, temporary objects and cursors that may be open are.
 pub(crate) fn no_seat(seats: usize) -> SqlError {
-    SqlError::new("53000", format!("all {seats} places for transactions and open cursors are taken"))
-        .hint("End transactions and cursors that are not needed.")
+    SqlError::new(
+        INSUFFICIENT_RESOURCES,
+        format!("all {seats} places for transactions and open cursors are taken"),
+    )
+    .hint("End transactions and cursors that are not needed.")
+}
+
+/// The cell has as many threads as it may, and all of them are some session's.
+pub(crate) fn no_thread() -> SqlError {
+    SqlError::new(INSUFFICIENT_RESOURCES, "no thread is left for the statement")
+        .hint("End transactions and cursors that are not needed, or ask the operator for more threads.")
+}
+
+/// Whether this process cannot open the files of another connection.
+fn lacks_descriptors() -> bool {
+    let spare: Vec<_> =
+        (0..CONNECTION_FILES).map(|_| std::io::stderr().as_fd().try_clone_to_owned()).collect();
+    spare.iter().any(Result::is_err)
 }
 
 /// What the session has under way elsewhere does not end.

@@ -109,9 +109,12 @@ impl Writer {
         match thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || work(&own)) {
             Ok(_) => state.running = true,
             Err(error) => {
-                tracing::error!(%error, "start the writer thread");
+                tracing::warn!(%error, "start the writer thread");
                 self.threads.fetch_sub(1, Relaxed);
-                state.queue.clear();
+                for write in state.queue.drain(..) {
+                    let refused = WriteReply::Done(Err(sqlstate::no_thread()), write.history);
+                    drop(write.reply.send(refused));
+                }
             }
         }
     }
