@@ -191,7 +191,7 @@ fn work(database: &Arc<Database>) {
         let open = match opened {
             Ok(open) => open,
             Err(error) => {
-                refuse(task, &error);
+                refuse(database, task, &error);
                 continue;
             }
         };
@@ -220,8 +220,8 @@ fn rejoin(database: &Database, keep: Keep) -> Keep {
     if database.pool.rejoin() { keep } else { Keep::Nothing }
 }
 
-fn refuse(task: Task, error: &rusqlite::Error) {
-    let error = sqlstate::from_sqlite(error, &crate::guard::Guard::new());
+fn refuse(database: &Database, task: Task, error: &rusqlite::Error) {
+    let error = sqlstate::from_sqlite(error, &database.guard());
     match task {
         Task::Read(read) => drop(read.reply.send(ReadReply::Page(Err(error)))),
         Task::Seat(task) => task.refuse(error),
