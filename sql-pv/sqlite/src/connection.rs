@@ -76,7 +76,8 @@ impl Conn {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut db = Connection::open_with_flags(path, flags)?;
+        let mut db = vamos_sql_checksum::open(path, flags)?;
+        damage.is_known_as(db.path());
         settle(&db, role, bytes_max)?;
         let guard = Arc::new(Guard::of(damage.clone()));
         let (asked, looking, counted) = (guard.clone(), guard.clone(), commits.clone());
@@ -185,7 +186,9 @@ fn settle(db: &Connection, role: Role, bytes_max: u64) -> rusqlite::Result<()> {
         Role::Inline => INLINE_CACHE_KIB,
     };
     // The page size is a database's from its first page on; the quota counts in those.
-    db.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL"))?;
+    db.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}"))?;
+    vamos_sql_checksum::prepare(db)?;
+    db.execute_batch("PRAGMA journal_mode = WAL")?;
     let page_bytes: u64 = db.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
     let pages = (bytes_max / page_bytes.max(1)).clamp(1, 0xffff_fffe);
     db.execute_batch(&format!(

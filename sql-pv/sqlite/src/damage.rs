@@ -1,16 +1,18 @@
 //! A database that is damaged: found out once, named by page, and refused from then on.
 //!
-//! SQLite notices damage only where a statement comes upon it; the next one may not, and be answered from half a
-//! table. So the first one to notice has the file examined, and until that says that it is sound nothing of it is
-//! served any more. Other databases of the volume go on.
+//! Damage is noticed where a statement comes upon it; the next one may not, and be answered from half a table. A page
+//! whose checksum is another is named at once. What only SQLite notices (pages without checksums, and what was damaged
+//! before it was written) has the file examined, and until that says that it is sound nothing of it is served any
+//! more. Other databases of the volume go on.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libsqlite3_sys as ffi;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
+use vamos_sql_checksum::Mismatch;
 use vamos_sql_server::SqlError;
 
 use crate::limits::{DAMAGE_EXAMINATION_MAX, DAMAGE_LOOK_MAX, PROGRESS_INSTRUCTIONS};
@@ -20,6 +22,8 @@ use crate::sqlstate;
 #[derive(Debug)]
 pub(crate) struct Damage {
     path: PathBuf,
+    /// The same, as SQLite names it.
+    known_as: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -32,7 +36,19 @@ enum State {
 
 impl Damage {
     pub(crate) fn none(path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { path, state: Mutex::new(State::Sound) })
+        Arc::new(Self { path, known_as: OnceLock::new(), state: Mutex::new(State::Sound) })
+    }
+
+    /// How a connection to the database names it.
+    pub(crate) fn is_known_as(&self, path: Option<&str>) {
+        if let Some(path) = path {
+            self.known_as.get_or_init(|| path.to_owned());
+        }
+    }
+
+    /// The page whose checksum was another.
+    pub(crate) fn mismatch(&self) -> Option<Mismatch> {
+        vamos_sql_checksum::mismatch(self.known_as.get()?)
     }
 
     /// Refuses to serve a database that is damaged, or is just being looked at for that.
@@ -50,6 +66,10 @@ impl Damage {
         // Of a virtual table, or of the table of sequences: those are the guest's to write.
         if matches!(code, ffi::SQLITE_CORRUPT_VTAB | ffi::SQLITE_CORRUPT_SEQUENCE) {
             return None;
+        }
+        if code == ffi::SQLITE_IOERR_DATA {
+            self.found(self.state(), self.place_of_mismatch());
+            return self.refuse().err();
         }
         let is_first = {
             let mut state = self.state();
@@ -76,29 +96,39 @@ impl Damage {
     }
 
     fn examine(&self) {
-        let found = self.first_of_integrity_check();
-        let state = match found {
-            Ok(None) => State::Sound,
-            Ok(Some(found)) => State::Damaged(found),
-            Err(error) => State::Damaged(error.to_string()),
+        let found = match self.first_of_integrity_check() {
+            Ok(found) => found,
+            Err(error) if vamos_sql_checksum::is_mismatch(&error) => Some(self.place_of_mismatch()),
+            Err(error) => Some(error.to_string()),
         };
-        match &state {
-            State::Damaged(found) => {
-                tracing::error!(database = %self.path.display(), found, "the database is damaged and not served any more");
+        let mut state = self.state();
+        match found {
+            Some(found) => self.found(state, found),
+            // Somebody may have come upon a checksum meanwhile.
+            None if *state == State::Examined => {
+                tracing::warn!(database = %self.path.display(), "the database was said to be damaged, and is not");
+                *state = State::Sound;
             }
-            _ => {
-                tracing::warn!(database = %self.path.display(), "the database was said to be damaged, and is not")
-            }
+            None => {}
         }
-        *self.state() = state;
+    }
+
+    /// What is found first stays.
+    fn found(&self, mut state: MutexGuard<'_, State>, found: String) {
+        if !matches!(*state, State::Damaged(_)) {
+            tracing::error!(database = %self.path.display(), found, "the database is damaged and not served any more");
+            *state = State::Damaged(found);
+        }
+    }
+
+    fn place_of_mismatch(&self) -> String {
+        self.mismatch().map_or_else(|| "where is not known".to_owned(), |found| found.to_string())
     }
 
     /// The first thing that is wrong, by tree and page; nothing if all is well.
     fn first_of_integrity_check(&self) -> rusqlite::Result<Option<String>> {
-        let mut db = Connection::open_with_flags(
-            &self.path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut db = vamos_sql_checksum::open(&self.path, flags)?;
         let end = Instant::now() + DAMAGE_EXAMINATION_MAX;
         db.progress_handler(PROGRESS_INSTRUCTIONS, Some(move || Instant::now() >= end))?;
         let said: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 
+use libsqlite3_sys as ffi;
 use rusqlite::ErrorCode;
 use tokio::sync::Semaphore;
 use vamos_seam::Point;
+use vamos_sql_checksum::Mismatch;
 use vamos_sql_server::SqlError;
 use vamos_sql_server::engine::{Answer, Engine, Pending, Resumed, Resumption, SessionIdentity};
 
@@ -14,6 +16,7 @@ use crate::config::SqliteConfig;
 use crate::connection::{Conn, Role};
 use crate::damage::Damage;
 use crate::facts::{Facts, Interned};
+use crate::guard::Guard;
 use crate::inline::Inline;
 use crate::lane::Lane;
 use crate::limits::FENCE_OPEN_MAX;
@@ -98,6 +101,16 @@ impl Database {
         Ok(conn)
     }
 
+    /// For what there is no connection for.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard::of(self.damage.clone())
+    }
+
+    /// The damaged page that an error is about.
+    pub(crate) fn mismatch(&self, error: &rusqlite::Error) -> Option<Mismatch> {
+        vamos_sql_checksum::is_mismatch(error).then(|| self.damage.mismatch()).flatten()
+    }
+
     /// Gives the process up if the error leaves open what is on the disk: a sync that failed (the next
     /// one would succeed without the pages this one lost), or a commit, which may be in the log although
     /// SQLite has rolled it back. Only a new process, which recovers from the log, knows; until then
@@ -159,7 +172,8 @@ impl SqliteEngine {
     /// Opens `<directory>/<database>.db`, creating it if need be.
     ///
     /// # Errors
-    /// [`OpenError`]: a bad name, or SQLite's own reason (unreadable, not a database, no space).
+    /// [`OpenError`]: a bad name, or SQLite's own reason (unreadable, not a database, no space). One that has a page with
+    /// another checksum is opened, and refuses every statement.
     pub fn open(directory: &Path, database: &str, config: SqliteConfig) -> Result<Self, OpenError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if database.is_empty() || database.starts_with('.') || !database.chars().all(is_plain) {
@@ -192,9 +206,16 @@ impl SqliteEngine {
         if !matches!(engine.database.config.fence.wait_for(FENCE_OPEN_MAX), Ok(true)) {
             return Err(OpenError::Fenced);
         }
-        engine
-            .try_out()
-            .map_err(|source| OpenError::Sqlite { path: engine.database.path.clone(), source })?;
+        match engine.try_out() {
+            // Its own statements are told so; the volume's other databases are none the worse.
+            Err(error) if engine.database.mismatch(&error).is_some() => {
+                engine.database.damage.noticed(ffi::SQLITE_IOERR_DATA);
+            }
+            outcome => {
+                let path = || engine.database.path.clone();
+                outcome.map_err(|source| OpenError::Sqlite { path: path(), source })?;
+            }
+        }
         Ok(engine)
     }
 

@@ -11,6 +11,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use vamos_sql_checksum::Mismatch;
+
 use crate::connection::{Conn, Role};
 use crate::engine::{Database, SqliteEngine};
 
@@ -36,6 +38,10 @@ impl DatabaseFiles {
     /// The database's file.
     pub(crate) fn path(&self) -> &Path {
         &self.database.path
+    }
+
+    pub(crate) fn mismatch(&self, error: &rusqlite::Error) -> Option<Mismatch> {
+        self.database.mismatch(error)
     }
 
     pub(crate) fn connect(&self, role: Role) -> rusqlite::Result<Conn> {

@@ -193,7 +193,7 @@ fn work(database: &Arc<Database>) {
         let open = match opened {
             Ok(open) => open,
             Err(error) => {
-                refuse(task, sqlstate::from_sqlite(&error, &crate::guard::Guard::new()));
+                refuse(task, sqlstate::from_sqlite(&error, &database.guard()));
                 continue;
             }
         };

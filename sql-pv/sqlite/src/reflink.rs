@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 use rustix::fs::ioctl_ficlone;
 use rustix::io::Errno;
 
@@ -83,7 +83,7 @@ fn share(from: &Path, to: &Path) -> bool {
 
 /// Copies the log into its clone.
 fn complete(to: &Path) -> rusqlite::Result<()> {
-    let db = Connection::open_with_flags(to, OpenFlags::default())?;
+    let db = vamos_sql_checksum::open(to, OpenFlags::default())?;
     // Nobody else knows of it; it is synced when it is put where it belongs.
     db.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE",

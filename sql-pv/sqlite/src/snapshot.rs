@@ -3,17 +3,19 @@
 //! A read transaction is begun in each. If nothing was committed to any of them from before the first until after the
 //! last had begun, there was an instant at which they saw all of them; if something was, they are begun again. Nobody
 //! waits for that, neither who writes nor who copies: a commit ends with an fsync, and to begin takes microseconds.
-//! Then each is copied as its transaction sees it, for as long as that takes. Where the file system can share blocks,
-//! nothing is copied at all (see `reflink`).
+//! Then each is copied as its transaction sees it, for as long as that takes. Every page's checksum is looked at; of a
+//! damaged database there is no such copy. Where the file system can share blocks, nothing is copied at all (see
+//! `reflink`).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::OpenFlags;
 use rusqlite::backup::{Backup, StepResult};
 use tracing::info;
+use vamos_sql_checksum::Mismatch;
 
 use crate::connection::{Conn, Role};
 use crate::hold::DatabaseFiles;
@@ -31,6 +33,17 @@ pub enum SnapshotError {
         /// Its copy.
         to: PathBuf,
         /// Why not.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// One of the databases is damaged.
+    #[error("copy {}: {found}", .from.display())]
+    Damaged {
+        /// The database.
+        from: PathBuf,
+        /// The page.
+        found: Mismatch,
+        /// What SQLite said.
         #[source]
         source: rusqlite::Error,
     },
@@ -77,9 +90,15 @@ pub fn snapshot(databases: &[(DatabaseFiles, PathBuf)]) -> Result<(), SnapshotEr
     Ok(())
 }
 
-pub(crate) fn failed(files: &DatabaseFiles, to: &Path) -> impl Fn(rusqlite::Error) -> SnapshotError {
+pub(crate) fn failed<'f>(
+    files: &'f DatabaseFiles,
+    to: &Path,
+) -> impl Fn(rusqlite::Error) -> SnapshotError + use<'f> {
     let (from, to) = (files.path().to_owned(), to.to_owned());
-    move |source| SnapshotError::Copy { from: from.clone(), to: to.clone(), source }
+    move |source| match files.mismatch(&source) {
+        Some(found) => SnapshotError::Damaged { from: from.clone(), found, source },
+        None => SnapshotError::Copy { from: from.clone(), to: to.clone(), source },
+    }
 }
 
 fn connect(databases: &[(DatabaseFiles, PathBuf)]) -> Result<Vec<Instant>, SnapshotError> {
@@ -132,8 +151,15 @@ impl Instant {
 
 /// As the transaction that is open sees it.
 fn copy(reading: &Conn, to: &Path) -> rusqlite::Result<()> {
-    let mut copy = Connection::open(to)?;
+    let mut copy = vamos_sql_checksum::open(to, OpenFlags::default())?;
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    if reading.aside(vamos_sql_checksum::is_prepared)? {
+        // Before its first page comes with the others, which may be written first.
+        let page_bytes: i64 =
+            reading.aside(|db| db.pragma_query_value(None, "page_size", |row| row.get(0)))?;
+        copy.pragma_update(None, "page_size", page_bytes)?;
+        vamos_sql_checksum::prepare(&copy)?;
+    }
     let backup = Backup::new(&reading.db, &mut copy)?;
     loop {
         match backup.step(-1)? {

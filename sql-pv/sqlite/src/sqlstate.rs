@@ -83,8 +83,10 @@ fn failure(code: i32, message: &str, guard: &Guard) -> SqlError {
             INSUFFICIENT_RESOURCES,
             "Use fewer sessions at once, or ask the operator for more descriptors.",
         ),
-        ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN => of(IO_ERROR, "See the host's log."),
-        ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_FORMAT => {
+        ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN if code != ffi::SQLITE_IOERR_DATA => {
+            of(IO_ERROR, "See the host's log.")
+        }
+        ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_FORMAT => {
             let named = guard.damaged(code).map(|error| SqlError { code, ..error });
             named.unwrap_or_else(|| of(DATA_CORRUPTED, "The database file is damaged; restore it."))
         }
@@ -300,10 +302,13 @@ pub(crate) fn is_constraint(error: &Error) -> bool {
 }
 
 /// Whether an error leaves open what is on the disk: a failed sync does, and so does a commit that failed
-/// otherwise than for want of space or by a constraint.
+/// otherwise than for want of space, by a constraint or over a page that was damaged: it is read before any is written.
 pub(crate) fn leaves_open(error: &SqlError, committing: bool) -> bool {
     let is_sync = matches!(error.code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
-    is_sync || (committing && matches!(error.code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM))
+    is_sync
+        || (committing
+            && error.code != ffi::SQLITE_IOERR_DATA
+            && matches!(error.code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM))
 }
 
 /// Whether an error is a constraint's, with which a statement ends as the constraint says.

@@ -199,7 +199,7 @@ fn work(database: &Arc<Database>) {
         let open = match opened {
             Ok(open) => open,
             Err(error) => {
-                let error = sqlstate::from_sqlite(&error, &crate::guard::Guard::new());
+                let error = sqlstate::from_sqlite(&error, &database.guard());
                 drop(first.reply.send(WriteReply::Done(Err(error), first.history)));
                 continue;
             }

@@ -286,7 +286,7 @@ async fn d37_the_platforms_own_names() {
     let mut client = host.session().await;
     client.run("CREATE TABLE t (a)").await;
     // As the platform would have made it.
-    let own = rusqlite::Connection::open(host.path()).unwrap();
+    let own = vamos_sql_checksum::open(&host.path(), rusqlite::OpenFlags::default()).unwrap();
     own.execute_batch(
         "CREATE TABLE _vamos_completion (key, outcome); INSERT INTO _vamos_completion VALUES (1, 2)",
     )

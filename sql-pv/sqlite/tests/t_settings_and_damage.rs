@@ -106,12 +106,17 @@ async fn t10_damaged_databases() {
     }
 }
 
-/// Whichever page of a database is damaged: once a statement has come upon it, the page is named and nothing of the
-/// database is served any more. Nothing wrong is ever answered.
+/// Whichever page of a database without checksums is damaged: once a statement has come upon it, the page is named and
+/// nothing of the database is served any more. Nothing wrong is ever answered.
 #[tokio::test]
 async fn k68_a_damaged_page_is_named_and_nothing_of_its_database_is_served() {
     const PAGE: usize = 4096;
-    let host = Host::start();
+    let volume = tempfile::tempdir().unwrap();
+    // As a host made it before there were checksums.
+    let older = rusqlite::Connection::open(volume.path().join("catalog.db")).unwrap();
+    older.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = WAL").unwrap();
+    let engine = SqliteEngine::open(volume.path(), "catalog", SqliteConfig::default()).unwrap();
+    let host = Host { service: Arc::new(SqlService::new(engine, SqlConfig::default())), volume };
     let mut client = host.session().await;
     client.run("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)").await;
     client.run("CREATE INDEX i ON t (b)").await;
@@ -121,8 +126,10 @@ async fn k68_a_damaged_page_is_named_and_nothing_of_its_database_is_served() {
     let path = host.path();
     client.end().await.unwrap();
     drop(host.service);
+    drop(older);
     rusqlite::Connection::open(&path).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let file = std::fs::read(&path).unwrap();
+    assert_eq!(file[20], 0);
     let mut named = 0;
     for page in 2..=file.len() / PAGE {
         let volume = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! What plain SQLite finds on a disk, and whether it may.
+//! What SQLite finds on a disk, every page held against its checksum, and whether it may.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 
 use crate::disk::Disk;
 use crate::history::{Judge, Ledger, Wrong};
@@ -85,7 +86,7 @@ pub fn look(disk: &Disk) -> Result<BTreeMap<usize, Ledger>, Finding> {
     let path = disk.directory().join(format!("{DATABASE}.db"));
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+    let db = vamos_sql_checksum::open(Path::new(&path), flags)?;
     let verdict: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(Finding::Damaged(verdict));

@@ -2,6 +2,7 @@
 //! Run as root, because that is who starts cells.
 
 mod daemon;
+mod damage;
 mod death_of_vamosd;
 mod exhaustion;
 mod front_ends;

@@ -24,7 +24,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         libraries: &["rusqlite", "libsqlite3-sys"],
-        folders: &["sql-pv/sqlite", "platform/host"],
+        folders: &["sql-pv/checksum", "sql-pv/sqlite", "platform/host"],
         instead: "the Engine trait of sql-pv/server",
     },
     Place {

@@ -37,7 +37,12 @@ const LAYERS: &[Arrows] = &[
         "sql-pv/server",
         &["vamos-proto", "vamos-service", "vamos-sql-protocol", "vamos-seam"],
     ),
-    arrows("vamos-sqlite", "sql-pv/sqlite", &["vamos-sql-protocol", "vamos-sql-server", "vamos-seam"]),
+    arrows("vamos-sql-checksum", "sql-pv/checksum", &[]),
+    arrows(
+        "vamos-sqlite",
+        "sql-pv/sqlite",
+        &["vamos-sql-protocol", "vamos-sql-server", "vamos-sql-checksum", "vamos-seam"],
+    ),
     // The composition roots and the host. `host` imports no service and no device.
     arrows("vamos-sandbox", "platform/sandbox", &[]),
     arrows(
