@@ -43,6 +43,8 @@ const LAYERS: &[Arrows] = &[
         "sql-pv/sqlite",
         &["vamos-sql-protocol", "vamos-sql-server", "vamos-sql-checksum", "vamos-seam"],
     ),
+    // Paravirtual HTTP.
+    arrows("vamos-http-message", "http-pv/message", &[]),
     // The composition roots and the host. `host` imports no service and no device.
     arrows("vamos-sandbox", "platform/sandbox", &[]),
     arrows(
