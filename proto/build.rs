@@ -15,6 +15,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let cell = protox::compile(["cell.proto"], ["proto"])?;
     Config::new().extern_path(".vamos.policy.v1", "crate::policy").compile_fds(cell)?;
+    let edge = protox::compile(["edge.proto"], ["proto"])?;
+    Config::new()
+        .extern_path(".vamos.policy.v1", "crate::policy")
+        .extern_path(".vamos.cell.v1", "crate::cell")
+        .compile_fds(edge)?;
     if env::var_os("CARGO_FEATURE_GRPC").is_some() {
         control_plane(Path::new(&env::var("OUT_DIR")?))?;
     }

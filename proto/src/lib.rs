@@ -7,6 +7,7 @@
 pub mod cell;
 #[cfg(feature = "grpc")]
 pub mod control;
+pub mod edge;
 #[cfg(feature = "grpc")]
 pub mod etcd;
 pub mod frame;

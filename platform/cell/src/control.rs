@@ -67,6 +67,7 @@ impl Control {
                 // what has come so far is this one's.
                 let carried = match &message {
                     to_cell::Message::Attach(_) => ATTACH_FDS,
+                    to_cell::Message::Edge(_) => 1,
                     to_cell::Message::Keep(keep) => keep.descriptors as usize,
                     _ => 0,
                 };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 use vamos_device::{Counters, Device, DeviceConfig, Polling, Roster};
+use vamos_http_handover::{Edge, HttpService, Objects};
 use vamos_proto::cell::{
     self, Attach, Bind, Detached, Done, Layer, Ready, SNAPSHOT_SUFFIX, Start, Stats, Unbind, from_cell,
     to_cell,
@@ -19,7 +20,7 @@ use vamos_proto::cell::{
 use vamos_proto::hello;
 use vamos_proto::id::{GuestCid, VmId, VmIdError};
 use vamos_sandbox::{Outcome, Report, VOLUME};
-use vamos_service::VmContext;
+use vamos_service::{Service, VmContext};
 use vamos_sqlite::{DatabaseFiles, Fence, Hold, snapshot};
 
 use crate::accept::Ports;
@@ -60,6 +61,8 @@ struct Cell {
     sessions: Sessions,
     volume: PathBuf,
     fence: Fence,
+    /// Who takes the streams of `http` bindings.
+    edge: Edge,
     /// The databases' files, by binding.
     files: BTreeMap<String, DatabaseFiles>,
     /// They are being copied.
@@ -98,6 +101,7 @@ pub async fn serve(
         counters: Arc::default(),
         device: DeviceConfig { cid: GuestCid(start.cid), polling },
         sessions: Sessions { generation: start.generation, secret },
+        edge: Edge::new(Objects::of_volume(&volume_path(&report))),
         volume: volume_path(&report),
         fence: lease::fence(&start),
         files: BTreeMap::new(),
@@ -194,6 +198,7 @@ impl Cell {
                 done(request, if release { self.release() } else { self.hold().await })
             }
             to_cell::Message::Lease(cell::Lease { until }) => return self.fence.renew(until),
+            to_cell::Message::Edge(_) => return self.link_edge(fds),
             to_cell::Message::Snapshot(cell::Snapshot { request }) => return self.copy_all(request),
             // The first message alone starts, and `run` takes the drain.
             to_cell::Message::Start(_) | to_cell::Message::Drain(_) => return,
@@ -235,22 +240,43 @@ impl Cell {
         self.ports.unbind(&binding.name);
         self.files.remove(&binding.name);
         self.start.bindings.retain(|other| other.name != binding.name);
-        let (volume, sessions, wanted) = (self.volume.clone(), self.sessions, binding.clone());
-        let fence = self.fence.clone();
-        let Opened { service, files } = apart(move || open(&volume, &wanted, sessions, fence)).await?;
-        self.files.insert(binding.name.clone(), files);
+        let service = self.service(&binding).await?;
         self.start.bindings.push(binding);
         self.ports.bind(announced, service);
         Ok(())
+    }
+
+    /// What is to answer on the binding's port.
+    async fn service(&mut self, binding: &cell::Binding) -> Result<Arc<dyn Service>, String> {
+        match binding.kind.as_str() {
+            "sql" => {
+                let (volume, sessions, wanted) = (self.volume.clone(), self.sessions, binding.clone());
+                let fence = self.fence.clone();
+                let open =
+                    move || sql::open(&volume, &wanted, sessions, fence).map_err(|error| chain(&error));
+                let Opened { service, files } = apart(open).await?;
+                self.files.insert(binding.name.clone(), files);
+                Ok(service)
+            }
+            "http" => Ok(Arc::new(HttpService::new(binding.name.clone(), self.edge.clone()))),
+            other => Err(format!("this cell has no service of kind {other:?}")),
+        }
+    }
+
+    fn link_edge(&self, fds: Vec<OwnedFd>) {
+        let linked = fds.into_iter().next().map(|socket| self.edge.link(socket));
+        if let Some(Err(error)) = linked {
+            warn!(%error, "the edge cannot be linked");
+        }
     }
 
     async fn unbind(&mut self, name: &str, purge: bool) -> Result<(), String> {
         if !self.ports.unbind(name) {
             return Err(format!("{name} is not bound here"));
         }
-        self.files.remove(name);
+        let had_files = self.files.remove(name).is_some();
         self.start.bindings.retain(|binding| binding.name != name);
-        if !purge {
+        if !purge || !had_files {
             return Ok(());
         }
         let (volume, name) = (self.volume.clone(), name.to_owned());
@@ -364,13 +390,6 @@ async fn ended(
     };
     *attachment = None;
     (number, error)
-}
-
-fn open(volume: &Path, binding: &cell::Binding, sessions: Sessions, fence: Fence) -> Result<Opened, String> {
-    match binding.kind.as_str() {
-        "sql" => sql::open(volume, binding, sessions, fence).map_err(|error| chain(&error)),
-        other => Err(format!("this cell has no service of kind {other:?}")),
-    }
 }
 
 /// Where the volume is: in a root of its own, unless that wall is missing.

@@ -89,6 +89,8 @@ impl fmt::Display for SnapshotName {
 pub enum ServiceKind {
     /// SQL, executed by an engine in the cell.
     Sql,
+    /// HTTP, served by the guest behind the edge.
+    Http,
 }
 
 impl ServiceKind {
@@ -99,6 +101,7 @@ impl ServiceKind {
     pub fn new(kind: &str) -> Result<Self, NameError> {
         match kind {
             "sql" => Ok(Self::Sql),
+            "http" => Ok(Self::Http),
             other => Err(NameError::Kind(other.into())),
         }
     }
@@ -107,6 +110,7 @@ impl ServiceKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sql => "sql",
+            Self::Http => "http",
         }
     }
 }

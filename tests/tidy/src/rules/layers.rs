@@ -45,6 +45,7 @@ const LAYERS: &[Arrows] = &[
     ),
     // Paravirtual HTTP.
     arrows("vamos-http-message", "http-pv/message", &[]),
+    arrows("vamos-http-handover", "http-pv/handover", &["vamos-proto", "vamos-sandbox", "vamos-service"]),
     // The composition roots and the host. `host` imports no service and no device.
     arrows("vamos-sandbox", "platform/sandbox", &[]),
     arrows(
@@ -57,6 +58,7 @@ const LAYERS: &[Arrows] = &[
             "vamos-service",
             "vamos-sql-server",
             "vamos-sqlite",
+            "vamos-http-handover",
             "vamos-seam",
         ],
     ),
