@@ -46,6 +46,7 @@ const LAYERS: &[Arrows] = &[
     // Paravirtual HTTP.
     arrows("vamos-http-message", "http-pv/message", &[]),
     arrows("vamos-http-handover", "http-pv/handover", &["vamos-proto", "vamos-sandbox", "vamos-service"]),
+    arrows("vamos-http-connector", "http-pv/connector", &["vamos-http-message"]),
     arrows("vamos-http-server", "http-pv/server", &["vamos-http-message"]),
     arrows("vamos-edge", "http-pv/edge", &["vamos-proto", "vamos-http-message"]),
     // The composition roots and the host. `host` imports no service and no device.
