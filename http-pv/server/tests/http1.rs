@@ -398,7 +398,7 @@ mod cuts {
     ];
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
         fn where_the_bytes_are_cut_makes_no_difference(wire in 0..WIRES.len(), cuts in proptest::collection::vec(1_usize..200, 1..6)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

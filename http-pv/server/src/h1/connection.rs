@@ -90,7 +90,7 @@ where
 
     /// The next head, `None` if the client has no more to ask.
     async fn head(&mut self) -> io::Result<Result<Option<Head>, Refusal>> {
-        let mut looked = 0;
+        let (mut looked, mut passed_over) = (0, false);
         self.input.rest();
         if self.input.bytes.is_empty() {
             let more = tokio::select! {
@@ -105,9 +105,11 @@ where
         let late = tokio::time::Instant::now() + self.limits.head_within;
         loop {
             // One empty line before a request is nothing (RFC 9112, section 2.2).
-            if looked == 0 && self.input.bytes.starts_with(b"\r\n") {
+            if !passed_over && self.input.bytes.starts_with(b"\r\n") {
                 let _ = self.input.bytes.split_to(2);
+                passed_over = true;
             }
+            let half_a_line = !passed_over && self.input.bytes == b"\r"[..];
             if let Some(end) = head::end(&self.input.bytes, looked) {
                 if end > self.limits.head_bytes_max {
                     return Ok(Err(too_large()));
@@ -118,12 +120,10 @@ where
             if self.input.bytes.len() > self.limits.head_bytes_max {
                 return Ok(Err(too_large()));
             }
-            if self.input.bytes != b"\r"[..]
-                && let Some(refusal) = head::hopeless(&self.input.bytes)
-            {
+            if !half_a_line && let Some(refusal) = head::hopeless(&self.input.bytes) {
                 return Ok(Err(refusal));
             }
-            looked = self.input.bytes.len();
+            looked = if half_a_line { 0 } else { self.input.bytes.len() };
             match tokio::time::timeout_at(late, self.input.more()).await {
                 Ok(Ok(true)) => {}
                 // Half a head is nobody's request.
