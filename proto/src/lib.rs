@@ -8,6 +8,7 @@ pub mod cell;
 #[cfg(feature = "grpc")]
 pub mod control;
 pub mod edge;
+pub mod envelope;
 #[cfg(feature = "grpc")]
 pub mod etcd;
 pub mod frame;

@@ -7,6 +7,7 @@
 
 pub mod databases;
 pub mod hello;
+mod http;
 pub mod limits;
 pub mod postgres;
 pub mod run;

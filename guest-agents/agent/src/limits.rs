@@ -44,3 +44,16 @@ pub const HOST_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the host may take to answer `hello`.
 pub const HELLO_REPLY_MAX: Duration = Duration::from_secs(10);
+
+/// Streams that are kept open for one published site, unless its binding says otherwise: one for the edge to use, one
+/// while the other is opened anew.
+pub const HTTP_STREAMS: usize = 2;
+
+/// Streams that a binding can ask for.
+pub const HTTP_STREAMS_MAX: usize = 16;
+
+/// Longest pause between attempts to open such a stream.
+pub const HTTP_RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Longest that requests under way are waited for when the agent ends.
+pub const HTTP_DRAIN_MAX: Duration = Duration::from_secs(10);

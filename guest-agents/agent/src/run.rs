@@ -12,7 +12,8 @@ use vamos_proto::id::VsockPort;
 
 use crate::databases::Databases;
 use crate::hello::{Conversation, HelloError};
-use crate::limits::HOST_RETRY_PAUSE;
+use crate::http::Sites;
+use crate::limits::{HOST_RETRY_PAUSE, HTTP_DRAIN_MAX};
 use crate::postgres::door::{Address, Doors};
 use crate::shutdown;
 
@@ -46,13 +47,16 @@ pub async fn run(config: RunConfig) -> anyhow::Result<()> {
         config.channel.connect().await.with_context(|| format!("reach the host over {}", config.channel))?;
     let databases = Arc::new(Databases::new(channel.clone()));
     let mut doors = Doors::new(Arc::clone(&databases), shutdown);
+    let mut sites = Sites::new(channel.clone());
     let outcome = tokio::select! {
-        outcome = follow(channel, &config, &databases, &mut doors) => outcome,
+        outcome = follow(channel, &config, &databases, &mut doors, &mut sites) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
     doors.close_all().await;
     drop(doors);
+    // What is under way is finished, for a while.
+    let _ = tokio::time::timeout(HTTP_DRAIN_MAX, sites.close()).await;
     // Connections hear of it, say farewell and end.
     trigger.begin();
     trigger.done().await;
@@ -66,12 +70,14 @@ async fn follow(
     config: &RunConfig,
     databases: &Databases,
     doors: &mut Doors,
+    sites: &mut Sites,
 ) -> anyhow::Result<()> {
     let mut ready = false;
     loop {
         let lost = match converse(&channel).await {
             Ok((mut conversation, mut welcome)) => loop {
                 databases.update(&welcome.bindings);
+                sites.update(&welcome.bindings);
                 let opened = doors.update(&addresses(&welcome.bindings, config)).await;
                 if !ready {
                     opened.context("open the doors")?;
@@ -95,6 +101,7 @@ async fn follow(
         // A process guest has to attach to the device anew; for a VM's own device this is nothing.
         if let Ok(reached) = config.channel.connect().await {
             channel = reached;
+            sites.reach(channel.clone());
             databases.reach(channel.clone());
         }
     }

@@ -33,6 +33,11 @@ impl Trigger {
 }
 
 impl Shutdown {
+    /// For those who look by themselves: becomes true when it begins.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.begun.clone()
+    }
+
     /// Waits until it begins. A trigger that is gone is a shutdown too.
     pub async fn begun(&mut self) {
         // An error says that the trigger is gone.

@@ -1,26 +1,19 @@
 //! From the start message to the far side of the walls. Blocking, single-threaded.
 
-use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use prost::Message;
-use vamos_proto::cell::{
-    CellMessageError, Forked, FromCell, LENGTH_BYTES, Refused, Start, ToCell, body_length, encode, from_cell,
-    to_cell,
-};
-use vamos_sandbox::{Enforcement, EnterError, Entered, Parent, Plan, Report, ResourceLimits, enter, passing};
+use vamos_channel::{ChannelError, blocking};
+use vamos_proto::cell::{Forked, FromCell, Refused, Start, ToCell, from_cell, to_cell};
+use vamos_sandbox::{Enforcement, EnterError, Entered, Parent, Plan, Report, ResourceLimits, enter};
 
 /// Why a cell cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The channel broke.
-    #[error("use the control channel")]
-    Channel(#[from] io::Error),
-    /// What came is no message.
+    /// The channel.
     #[error(transparent)]
-    Message(#[from] CellMessageError),
+    Channel(#[from] ChannelError),
     /// The first message must be `Start`.
     #[error("the first message must be Start")]
     NotStart,
@@ -39,16 +32,9 @@ pub enum Confinement {
 ///
 /// # Errors
 /// [`StartError`]; nothing can be done then.
-pub fn receive_start(mut socket: &UnixStream) -> Result<(Start, Vec<OwnedFd>), StartError> {
-    let (mut length, mut fds) = ([0; LENGTH_BYTES], Vec::new());
-    // They come with the first byte.
-    let first = passing::receive(socket, &mut length[..1], &mut fds)?;
-    socket.read_exact(&mut length[first..])?;
-    let mut body = vec![0; body_length(length)?];
-    socket.read_exact(&mut body)?;
-    let message = ToCell::decode(&*body).map_err(CellMessageError::from)?.message;
-    match message {
-        Some(to_cell::Message::Start(start)) => Ok((start, fds)),
+pub fn receive_start(socket: &UnixStream) -> Result<(Start, Vec<OwnedFd>), StartError> {
+    match blocking::receive::<ToCell>(socket)? {
+        (Some(to_cell::Message::Start(start)), fds) => Ok((start, fds)),
         _ => Err(StartError::NotStart),
     }
 }
@@ -87,10 +73,7 @@ pub fn confine(start: &Start) -> Result<Confinement, EnterError> {
 /// The channel broke.
 pub fn announce(socket: &UnixStream, parent: Parent) -> Result<(), StartError> {
     let forked = from_cell::Message::Forked(Forked { pid: parent.child as u32 });
-    let wire = encode(&FromCell { message: Some(forked) })?;
-    let sent = passing::send(socket, &wire, &[parent.pidfd.as_fd()])?;
-    // A few bytes on an empty socket are never cut.
-    if sent == wire.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero).into()) }
+    Ok(blocking::send::<FromCell>(socket, forked, &[parent.pidfd.as_fd()])?)
 }
 
 /// Tells vamosd why there will be no cell.
@@ -99,6 +82,5 @@ pub fn announce(socket: &UnixStream, parent: Parent) -> Result<(), StartError> {
 /// The channel broke.
 pub fn refuse(socket: &UnixStream, reason: &str) -> Result<(), StartError> {
     let refused = from_cell::Message::Refused(Refused { reason: reason.to_owned() });
-    passing::send(socket, &encode(&FromCell { message: Some(refused) })?, &[])?;
-    Ok(())
+    Ok(blocking::send::<FromCell>(socket, refused, &[])?)
 }

@@ -7,7 +7,6 @@
 mod accept;
 mod apart;
 pub mod confine;
-mod control;
 mod hello;
 mod keepsake;
 mod lease;
@@ -16,6 +15,8 @@ pub mod limits;
 mod serve;
 mod sql;
 
-pub use control::Control;
+/// The cell's end of its channel to vamosd.
+pub type Control = vamos_channel::Channel<vamos_proto::cell::FromCell, vamos_proto::cell::ToCell>;
+
 pub use life::live;
 pub use serve::{ServeError, serve};

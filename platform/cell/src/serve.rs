@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
+use vamos_channel::ChannelError;
 use vamos_device::{Counters, Device, DeviceConfig, Polling, Roster};
 use vamos_http_handover::{Edge, HttpService, Objects};
 use vamos_proto::cell::{
@@ -23,9 +24,9 @@ use vamos_sandbox::{Outcome, Report, VOLUME};
 use vamos_service::{Service, VmContext};
 use vamos_sqlite::{DatabaseFiles, Fence, Hold, snapshot};
 
+use crate::Control;
 use crate::accept::Ports;
 use crate::apart::apart;
-use crate::control::{Control, ControlError};
 use crate::keepsake::Keepsake;
 use crate::lease;
 use crate::limits::{ACCEPT_PAUSE, ORPHAN_LOOK_EVERY, ORPHAN_LOOKS_MAX};
@@ -36,7 +37,7 @@ use crate::sql::{self, Opened, Sessions};
 pub enum ServeError {
     /// The channel to vamosd.
     #[error(transparent)]
-    Control(#[from] ControlError),
+    Control(#[from] ChannelError),
     /// The start message names no VM.
     #[error(transparent)]
     Name(#[from] VmIdError),
@@ -85,8 +86,8 @@ pub async fn serve(
     given: Vec<OwnedFd>,
     report: Report,
 ) -> Result<(), ServeError> {
-    let vamosd = control.vamosd_uid().map_err(ControlError::from)?;
-    let keepsake = Keepsake::new(vamosd, given).map_err(ControlError::from)?;
+    let vamosd = control.peer().map_err(ChannelError::from)?.uid();
+    let keepsake = Keepsake::new(vamosd, given).map_err(ChannelError::from)?;
     let vm = VmContext { vm: VmId::new(&start.vm)?, generation: start.generation };
     let secret = start.session_secret.as_slice().try_into().map_err(|_| ServeError::Secret)?;
     let polling = match start.polling_us {
@@ -166,7 +167,7 @@ impl Cell {
             let control = Control::new(socket)?;
             let (kept, fds) = self.keepsake.kept(&self.start, self.layers.clone());
             control.send(from_cell::Message::Kept(kept), &fds).await?;
-            Ok::<_, ControlError>(control)
+            Ok::<_, ChannelError>(control)
         };
         match given.await {
             Ok(control) => self.control = Some(control),

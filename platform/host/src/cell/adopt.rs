@@ -17,15 +17,15 @@ use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tracing::info;
+use vamos_channel::ChannelError;
 use vamos_proto::cell::{
     CellMessageError, FromCell, Keep, Kept, LENGTH_BYTES, Start, StatsRequest, body_length, from_cell,
     to_cell,
 };
 use vamos_sandbox::passing;
 
-use super::channel::{CellChannel, ChannelError};
-use super::logs;
 use super::spawn::{Cell, Process, Recipe};
+use super::{CellChannel, logs};
 use crate::keeper::custody::{Custody, CustodyError};
 use crate::keeper::relay::Relay;
 use crate::keeper::socket::MessageSocket;
@@ -203,7 +203,7 @@ async fn quiet(channel: &mut CellChannel, held: Option<&Held>) -> Result<u64, Ad
     channel.send(to_cell::Message::Stats(StatsRequest { request: 0 }), &[]).await?;
     loop {
         match channel.receive().await? {
-            Some(from_cell::Message::Stats(stats)) => return Ok(stats.messages),
+            Some((from_cell::Message::Stats(stats), _)) => return Ok(stats.messages),
             Some(_) => {}
             None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }

@@ -17,12 +17,12 @@ use tokio::net::unix::pipe;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, warn};
+use vamos_channel::ChannelError;
 use vamos_proto::cell::{Layer, Limits, Start, from_cell, to_cell};
 use vamos_proto::id::VmId;
 use vamos_sandbox::cgroup::{Cgroup, CgroupLimits, Hierarchy};
 
-use super::channel::{CellChannel, ChannelError};
-use super::logs;
+use super::{CellChannel, logs};
 use crate::limits::CELL_START_MAX;
 use crate::snapshot::volume::{Remaking, RemakingError};
 
@@ -214,10 +214,12 @@ impl Recipe {
         drop(given);
         let mut pid = 0;
         loop {
-            match channel.receive().await?.ok_or_else(|| StartError::Ended(String::new()))? {
+            let (message, mut fds) =
+                channel.receive().await?.ok_or_else(|| StartError::Ended(String::new()))?;
+            match message {
                 from_cell::Message::Forked(forked) => {
                     pid = forked.pid;
-                    process.pidfd = channel.take_fd();
+                    process.pidfd = fds.pop();
                 }
                 from_cell::Message::Ready(ready) => return Ok((pid, ready.layers)),
                 from_cell::Message::Refused(refused) => return Err(StartError::Refused(refused.reason)),

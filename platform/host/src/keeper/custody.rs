@@ -9,7 +9,8 @@ use vamos_proto::cell::{Keep, Settle, to_cell};
 
 use super::message::{self, HEADER_BYTES, Header, Parsed, Refusal, Violation};
 use super::record::{Noted, Record, Recorded};
-use crate::cell::channel::{CellSender, ChannelError};
+use crate::cell::CellSender;
+use vamos_channel::ChannelError;
 
 /// Marks in a custody: all of a record has been kept, and a successor of the cell has been told all of it.
 pub(super) const WHOLE: u32 = 1 << 16;

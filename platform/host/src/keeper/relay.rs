@@ -16,8 +16,8 @@ use super::message::{
 };
 use super::record::{Record, Recorded};
 use super::socket::{Message, MessageSocket, SocketError};
-use crate::cell::channel::ChannelError;
 use crate::limits::VHOST_USER_REPLY_MAX;
+use vamos_channel::ChannelError;
 
 /// Why a relay ended, other than by the front-end hanging up.
 #[derive(Debug, thiserror::Error)]

@@ -14,12 +14,12 @@ use vamos_proto::cell::{Attach, ROSTER_BYTES, to_cell};
 use vamos_proto::id::VmId;
 
 use crate::cell::adopt::Held;
-use crate::cell::channel::ChannelError;
 use crate::cell::spawn::Cell;
 use crate::keeper::custody::Custody;
 use crate::keeper::relay::{Relay, RelayError};
 use crate::keeper::socket::MessageSocket;
 use crate::limits::SECOND_FRONT_END_GRACE;
+use vamos_channel::ChannelError;
 
 /// The relay of the connected front-end, if there is one. Dropping it ends the connection.
 #[derive(Debug)]

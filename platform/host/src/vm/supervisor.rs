@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
+use vamos_channel::ChannelError;
 use vamos_proto::cell::{
     Bind, Counters, Drain, Hold, Lease, Release, Snapshot, Start, StatsRequest, Unbind, from_cell, to_cell,
 };
@@ -29,7 +30,6 @@ use super::backoff::Backoff;
 use super::tenancy::Tenancy;
 use super::{Command, Reply, Status, VmError};
 use crate::cell::adopt::Held;
-use crate::cell::channel::ChannelError;
 use crate::cell::spawn::{Cell, Recipe, StartError};
 use crate::lease::Renewal;
 use crate::limits::{ACCEPT_PAUSE, CELL_BACKOFF_MAX};
@@ -308,7 +308,7 @@ impl Supervisor {
                     Detached::Cell => return End::Cell,
                 },
                 message = cell.channel.receive() => match message {
-                    Ok(Some(message)) => self.heard(message),
+                    Ok(Some((message, _))) => self.heard(message),
                     Ok(None) => return End::Cell,
                     Err(error) => {
                         warn!(vm = %self.recipe.vm, %error, "the cell cannot be understood and is ended");

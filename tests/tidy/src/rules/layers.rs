@@ -51,12 +51,14 @@ const LAYERS: &[Arrows] = &[
     arrows("vamos-edge", "http-pv/edge", &["vamos-proto", "vamos-http-message"]),
     // The composition roots and the host. `host` imports no service and no device.
     arrows("vamos-sandbox", "platform/sandbox", &[]),
+    arrows("vamos-channel", "platform/channel", &["vamos-proto", "vamos-sandbox"]),
     arrows(
         "vamos-cell",
         "platform/cell",
         &[
             "vamos-proto",
             "vamos-device",
+            "vamos-channel",
             "vamos-sandbox",
             "vamos-service",
             "vamos-sql-server",
@@ -65,7 +67,7 @@ const LAYERS: &[Arrows] = &[
             "vamos-seam",
         ],
     ),
-    arrows("vamos-host", "platform/host", &["vamos-proto", "vamos-sandbox"]),
+    arrows("vamos-host", "platform/host", &["vamos-proto", "vamos-sandbox", "vamos-channel"]),
     arrows("vamos-ctl", "platform/ctl", &["vamos-proto"]),
     arrows(
         "vamos-agent",
@@ -73,6 +75,7 @@ const LAYERS: &[Arrows] = &[
         &[
             "vamos-proto",
             "vamos-link",
+            "vamos-http-connector",
             "vamos-sql-client",
             "vamos-sql-dialect",
             "vamos-sql-protocol",
