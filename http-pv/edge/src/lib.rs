@@ -4,7 +4,17 @@
 //! the guest's agent keeps open (`upstream`). The edge keeps nothing that could not be lost: neither a route, which
 //! vamosd tells it, nor an answer.
 
+pub mod access_log;
 pub mod forwarded;
+mod life;
 pub mod limits;
+mod link;
+mod object;
 pub mod routes;
+mod shared;
+mod site;
 pub mod upstream;
+mod worker;
+
+pub use life::live;
+pub use object::OBJECT;

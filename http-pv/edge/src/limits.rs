@@ -39,3 +39,39 @@ pub const EJECTION_MAX: Duration = Duration::from_secs(30);
 
 /// Longest latency that is told from longer ones, microseconds.
 pub const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// Largest body of a request of a route that does not say, bytes.
+pub const REQUEST_BYTES_MAX: u64 = 1 << 30;
+
+/// Lines of the access log that are collected before they are written, bytes.
+pub const LOG_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Longest they are collected.
+pub const LOG_FLUSH_EVERY: Duration = Duration::from_millis(200);
+
+/// What is read of an object at once, bytes.
+pub const OBJECT_READ_BYTES: usize = 256 << 10;
+
+/// Longest a cell may take to open an object.
+pub const OBJECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Objects that are wanted of one VM at once.
+pub const OBJECTS_WANTED_MAX: usize = 1024;
+
+/// What is copied of a switched stream at once, bytes.
+pub const SWITCHED_BYTES: usize = 16 << 10;
+
+/// Clients that are connected at once.
+pub const CONNECTIONS_MAX: u64 = 100_000;
+
+/// How long a listener rests that cannot accept.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Streams of guests that wait for their thread.
+pub const STREAMS_WAITING_MAX: usize = 256;
+
+/// How often an edge without a vamosd looks whether there is anybody left to serve.
+pub const ORPHAN_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Threads that serve.
+pub const WORKERS_MAX: usize = 64;

@@ -7,6 +7,7 @@ pub mod limits;
 
 mod h1;
 mod target;
+pub mod tls;
 
 use std::net::SocketAddr;
 

@@ -23,6 +23,9 @@ pub const READ_BYTES: usize = 16 << 10;
 /// A whole body up to this size is copied behind its head, bytes; a larger one goes along.
 pub const COPIED_BODY_BYTES_MAX: usize = 2 << 10;
 
+/// Longest a TLS handshake takes.
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
 /// What a connection may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use vamos_channel::{ChannelError, blocking};
 use vamos_proto::cell::{Forked, FromCell, Refused, Start, ToCell, from_cell, to_cell};
-use vamos_sandbox::{Enforcement, EnterError, Entered, Parent, Plan, Report, ResourceLimits, enter};
+use vamos_sandbox::{Enforcement, EnterError, Entered, Parent, Plan, Profile, Report, ResourceLimits, enter};
 
 /// Why a cell cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,7 @@ pub fn confine(start: &Start) -> Result<Confinement, EnterError> {
             threads: limits.threads,
             file_bytes: limits.file_bytes,
         },
+        profile: Profile::Cell,
         without: Vec::new(),
     };
     Ok(match enter(&plan)? {

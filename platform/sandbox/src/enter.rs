@@ -7,6 +7,15 @@ use crate::layer::{Enforcement, Layer, Outcome, Report};
 use crate::namespaces::{Fork, Parent};
 use crate::{ResourceLimits, identity, landlock, namespaces, resources, root, seccomp};
 
+/// The kinds of processes that are confined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Serves one VM, and talks to nobody but its device and vamosd.
+    Cell,
+    /// Serves clients on sockets that it is given, and keeps files in directories of its own making.
+    Edge,
+}
+
 /// What a process keeps.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -20,6 +29,8 @@ pub struct Plan {
     pub enforcement: Enforcement,
     /// Limits of the kernel's resources.
     pub limits: ResourceLimits,
+    /// What kind of process it is, and so what else it needs.
+    pub profile: Profile,
     /// Layers left out on purpose. Only tests do that, to see that the other layers hold alone.
     pub without: Vec<Layer>,
 }
@@ -74,8 +85,8 @@ pub fn enter(plan: &Plan) -> Result<Entered, EnterError> {
     layers.apply(Layer::Capabilities, identity::drop_capabilities)?;
     layers.apply(Layer::Identity, || identity::become_user(plan.uid, plan.gid))?;
     layers.apply(Layer::NoNewPrivileges, identity::renounce_new_privileges)?;
-    layers.apply(Layer::Landlock, || landlock::restrict_to(&volume))?;
-    layers.apply(Layer::Seccomp, seccomp::install)?;
+    layers.apply(Layer::Landlock, || landlock::restrict_to(&volume, plan.profile))?;
+    layers.apply(Layer::Seccomp, || seccomp::install(plan.profile))?;
     Ok(Entered::Confined(layers.report))
 }
 

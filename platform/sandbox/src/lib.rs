@@ -23,7 +23,7 @@ mod namespaces;
 mod resources;
 mod root;
 
-pub use enter::{EnterError, Entered, Plan, enter};
+pub use enter::{EnterError, Entered, Plan, Profile, enter};
 pub use layer::{Enforcement, Layer, Outcome, Report};
 pub use namespaces::Parent;
 pub use resources::ResourceLimits;

@@ -16,7 +16,7 @@ use std::thread;
 
 use libc::{c_char, c_long};
 use rustix::process::{WaitOptions, WaitStatus, getpid, set_child_subreaper, wait};
-use vamos_sandbox::{Enforcement, Entered, Layer, Plan, ResourceLimits, enter};
+use vamos_sandbox::{Enforcement, Entered, Layer, Plan, Profile, ResourceLimits, enter};
 
 const UID: u32 = 70_001;
 
@@ -236,6 +236,7 @@ fn confined(name: &str, volume: &str, without: &[Layer]) -> ExitCode {
         gid: UID,
         enforcement: Enforcement::Strict,
         limits: ResourceLimits { open_files: 64, threads: 64, file_bytes: 1 << 20 },
+        profile: Profile::Cell,
         without: without.to_vec(),
     };
     match enter(&plan) {

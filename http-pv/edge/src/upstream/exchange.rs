@@ -24,7 +24,7 @@ use crate::routes::Route;
 pub const REASON: HeaderName = HeaderName::from_static("vamos-reason");
 
 /// Sends `request` to one of the route's targets and returns its answer, or one that says why there is none. `draw` is
-/// any number.
+/// any number. The target is among the extensions of its answer.
 pub async fn exchange(route: &Route, draw: u64, request: Request<Body>) -> Response<Body> {
     let begun = Instant::now();
     let Ok(Attempted { mut request, repeatable }) = Attempted::new(request).await else {
@@ -41,7 +41,8 @@ pub async fn exchange(route: &Route, draw: u64, request: Request<Body>) -> Respo
         let outcome = attempt_at(&target, request).await;
         let late = begun.elapsed() > ATTEMPTS_FOR_MAX;
         match outcome {
-            Outcome::Answered(response) => {
+            Outcome::Answered(mut response) => {
+                response.extensions_mut().insert(target.clone());
                 // The agent answers for a server that it cannot reach: the request has not been seen.
                 let unseen = response.status() == StatusCode::SERVICE_UNAVAILABLE
                     && response.headers().get(REASON).is_some_and(|reason| reason == "upstream-refused");

@@ -4,6 +4,7 @@ mod exchange;
 mod health;
 mod resume;
 mod streams;
+mod switch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,9 +14,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use vamos_proto::edge::TargetStats;
 
+pub(crate) use exchange::failure;
 pub use exchange::{REASON, exchange};
 pub use health::Health;
 pub use streams::{StreamError, Streams};
+pub use switch::switch;
 
 use crate::limits::LATENCY_US_MAX;
 

@@ -15,17 +15,19 @@ use seccompiler::{
     TargetArch, apply_filter,
 };
 
-use policy::{ALLOWED, ANSWERED, Arguments};
+use crate::Profile;
+use policy::{ALLOWED, ANSWERED, Allowed, Arguments, EDGE};
 
 /// Installs the filters on the calling thread, and so on every thread it starts.
-pub(crate) fn install() -> io::Result<String> {
+pub(crate) fn install(profile: Profile) -> io::Result<String> {
     // Of several filters the strictest verdict holds, so the list itself lets the answered calls
     // through. It comes last: installing a filter is not on the list.
     for answered in ANSWERED {
         apply(&answering(answered.number, answered.errno)?)?;
     }
-    apply(&allow_list()?)?;
-    Ok(format!("{} system calls, the rest kills", ALLOWED.len()))
+    let more = more(profile);
+    apply(&allow_list(more)?)?;
+    Ok(format!("{} system calls, the rest kills", ALLOWED.len() + more.len()))
 }
 
 fn apply(program: &BpfProgram) -> io::Result<()> {
@@ -37,9 +39,17 @@ fn answering(number: i64, errno: i32) -> io::Result<BpfProgram> {
     compile(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()))
 }
 
-fn allow_list() -> io::Result<BpfProgram> {
+/// What this kind of process may do that a cell may not.
+fn more(profile: Profile) -> &'static [Allowed] {
+    match profile {
+        Profile::Cell => &[],
+        Profile::Edge => EDGE,
+    }
+}
+
+fn allow_list(more: &[Allowed]) -> io::Result<BpfProgram> {
     let mut rules = BTreeMap::new();
-    for allowed in ALLOWED {
+    for allowed in ALLOWED.iter().chain(more) {
         rules.insert(allowed.number, conditions(&allowed.arguments)?);
     }
     for answered in ANSWERED {
@@ -87,18 +97,21 @@ mod tests {
         let mut seen = HashSet::new();
         for (name, number, reason) in ALLOWED
             .iter()
+            .chain(EDGE)
             .map(|line| (line.name, line.number, line.reason))
             .chain(ANSWERED.iter().map(|line| (line.name, line.number, line.reason)))
         {
             assert!(reason.split_whitespace().count() >= 3, "{name}: say who needs it, not {reason:?}");
             assert!(seen.insert(number), "{name} stands twice");
         }
-        assert!(ALLOWED.len() <= ALLOWED_SYSCALLS_MAX, "{} lines", ALLOWED.len());
+        let lines = ALLOWED.len() + EDGE.len();
+        assert!(lines <= ALLOWED_SYSCALLS_MAX, "{lines} lines");
     }
 
     #[test]
     fn the_policy_compiles() {
-        allow_list().unwrap();
+        allow_list(&[]).unwrap();
+        allow_list(EDGE).unwrap();
         for answered in ANSWERED {
             answering(answered.number, answered.errno).unwrap();
         }
@@ -107,7 +120,7 @@ mod tests {
     #[test]
     fn nothing_that_makes_a_socket_or_a_process_is_listed() {
         for number in [libc::SYS_socket, libc::SYS_execve, libc::SYS_ptrace, libc::SYS_mount, libc::SYS_bpf] {
-            assert!(ALLOWED.iter().all(|line| line.number != number), "{number}");
+            assert!(ALLOWED.iter().chain(EDGE).all(|line| line.number != number), "{number}");
         }
     }
 }

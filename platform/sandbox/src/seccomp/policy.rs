@@ -3,7 +3,7 @@
 
 use libc::{
     AF_UNIX, CLONE_THREAD, F_ADD_SEALS, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_SETFD,
-    F_SETFL, F_SETLK, F_SETLKW, FICLONE, FIONBIO, FIONREAD, PR_SET_NAME, PROT_EXEC,
+    F_SETFL, F_SETLK, F_SETLKW, FICLONE, FIONBIO, FIONREAD, PR_SET_NAME, PROT_EXEC, TCP_NODELAY,
 };
 
 /// What the arguments must be.
@@ -89,6 +89,19 @@ const FILE_COMMANDS: Arguments = Arguments::OneOf {
 const LOCAL: Arguments = Arguments::OneOf { index: 0, values: &[AF_UNIX as u64] };
 const REQUESTS: Arguments = Arguments::OneOf { index: 1, values: &[FIONBIO, FIONREAD, FICLONE] };
 const THREAD_NAME: Arguments = Arguments::OneOf { index: 0, values: &[PR_SET_NAME as u64] };
+
+const WITHOUT_DELAY: Arguments = Arguments::OneOf { index: 2, values: &[TCP_NODELAY as u64] };
+
+/// What the edge may do besides.
+pub const EDGE: &[Allowed] = allow! {
+    SYS_setsockopt(WITHOUT_DELAY): "what is written to a client is written whole",
+    SYS_getsockname: "tokio asks whether a socket is one of TCP",
+    SYS_rename: "a file of the cache gets its name when it is whole",
+    SYS_renameat: "the same, of a newer libc",
+    SYS_renameat2: "the same, of a newer libc",
+    SYS_mkdir: "the cache sorts its files into directories",
+    SYS_rmdir: "and removes those that are not its own",
+};
 
 /// The list.
 pub const ALLOWED: &[Allowed] = allow! {

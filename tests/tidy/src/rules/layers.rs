@@ -48,7 +48,18 @@ const LAYERS: &[Arrows] = &[
     arrows("vamos-http-handover", "http-pv/handover", &["vamos-proto", "vamos-sandbox", "vamos-service"]),
     arrows("vamos-http-connector", "http-pv/connector", &["vamos-http-message"]),
     arrows("vamos-http-server", "http-pv/server", &["vamos-http-message"]),
-    arrows("vamos-edge", "http-pv/edge", &["vamos-proto", "vamos-http-message"]),
+    arrows(
+        "vamos-edge",
+        "http-pv/edge",
+        &[
+            "vamos-proto",
+            "vamos-sandbox",
+            "vamos-channel",
+            "vamos-http-message",
+            "vamos-http-server",
+            "vamos-http-handover",
+        ],
+    ),
     // The composition roots and the host. `host` imports no service and no device.
     arrows("vamos-sandbox", "platform/sandbox", &[]),
     arrows("vamos-channel", "platform/channel", &["vamos-proto", "vamos-sandbox"]),

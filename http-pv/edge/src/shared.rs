@@ -1,0 +1,141 @@
+//! What all threads of the edge share.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+use vamos_http_server::tls::{CertificateError, Certificates, Tls};
+use vamos_proto::edge::{Configure, Stats};
+
+use crate::access_log::AccessLog;
+use crate::link::Link;
+use crate::routes::Routes;
+use crate::upstream::{Target, TargetName, Targets};
+
+/// Counted since the edge began.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Clients that connected.
+    pub connections: AtomicU64,
+    /// Of them, those that are connected.
+    pub connections_open: AtomicU64,
+    /// Requests that were understood.
+    pub requests: AtomicU64,
+    /// Those that were refused for what was wrong with them.
+    pub malformed: AtomicU64,
+}
+
+/// A guest's stream, for the thread that is to serve it.
+pub type Opened = (Arc<Target>, OwnedFd);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    routes: RwLock<Arc<Routes>>,
+    /// Every VM's bindings.
+    pub targets: Targets,
+    links: Mutex<HashMap<String, Arc<Link>>>,
+    /// What was counted.
+    pub counts: Counts,
+    /// Who was answered what.
+    pub log: AccessLog,
+    /// The hosts' certificates.
+    pub tls: Tls,
+}
+
+impl Shared {
+    /// Without routes and certificates.
+    ///
+    /// # Errors
+    /// This build cannot speak TLS.
+    pub fn new(log: AccessLog) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            routes: RwLock::default(),
+            targets: Targets::default(),
+            links: Mutex::default(),
+            counts: Counts::default(),
+            log,
+            tls: Tls::new(&["http/1.1"])?,
+        })
+    }
+
+    /// The routes of the moment.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces them, and the certificates.
+    ///
+    /// # Errors
+    /// What is wrong with a certificate; nothing is replaced then.
+    pub fn configure(&self, configure: Configure) -> Result<(), CertificateError> {
+        let mut certificates = Certificates::default();
+        for certificate in &configure.certificates {
+            certificates.add(&certificate.chain, &certificate.key)?;
+        }
+        self.tls.replace(certificates);
+        let routes = Arc::new(Routes::new(configure.routes, &self.targets));
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+        Ok(())
+    }
+
+    /// Takes what a VM's guest opens from `socket` from now on, and hands it to `worker`. Streams that came before stay.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub fn link(
+        self: &Arc<Self>,
+        vm: String,
+        socket: OwnedFd,
+        worker: mpsc::Sender<Opened>,
+    ) -> io::Result<()> {
+        let link = Arc::new(Link::new(socket)?);
+        let (shared, following, of) = (self.clone(), link.clone(), vm.clone());
+        tokio::spawn(async move {
+            let target = |binding| shared.targets.target(TargetName { vm: of.clone(), binding });
+            following.follow(target, worker).await;
+            shared.forget_link(&of, &following);
+        });
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(vm, link);
+        Ok(())
+    }
+
+    /// The VM is not here any longer.
+    pub fn unlink(&self, vm: &str) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(vm);
+        self.targets.forget(vm);
+    }
+
+    fn forget_link(&self, vm: &str, link: &Arc<Link>) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.get(vm).is_some_and(|present| Arc::ptr_eq(present, link)) {
+            links.remove(vm);
+        }
+    }
+
+    /// The way to a VM's cell.
+    pub fn link_to(&self, vm: &str) -> Option<Arc<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).get(vm).cloned()
+    }
+
+    /// How many cells there are.
+    pub fn cells(&self) -> usize {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What was counted.
+    pub fn stats(&self, request: u64) -> Stats {
+        let now = |count: &AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+        Stats {
+            request,
+            connections: now(&self.counts.connections),
+            connections_open: now(&self.counts.connections_open),
+            requests: now(&self.counts.requests),
+            malformed: now(&self.counts.malformed),
+            targets: self.targets.all().iter().map(|target| target.stats()).collect(),
+        }
+    }
+}
