@@ -33,6 +33,7 @@ fn control_plane(out: &Path) -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .extern_path(".vamos.policy.v1", "crate::policy")
         .extern_path(".vamos.cell.v1", "crate::cell")
+        .extern_path(".vamos.edge.v1", "crate::edge")
         .compile_fds(control)?;
     tonic_prost_build::configure()
         .build_server(false)

@@ -26,6 +26,7 @@ struct Site {
     port: VsockPort,
     upstream: Upstream,
     streams: usize,
+    epoch: u64,
 }
 
 impl Site {
@@ -39,6 +40,7 @@ impl Site {
             port: VsockPort(binding.port),
             upstream: Upstream::new(upstream, setting("root"), setting("index"))?,
             streams: setting("streams").parse().unwrap_or(HTTP_STREAMS).clamp(1, HTTP_STREAMS_MAX),
+            epoch: binding.epoch,
         })
     }
 }
@@ -150,7 +152,7 @@ mod tests {
 
     fn site(door: &[(&str, &str)]) -> Result<Site, UpstreamError> {
         let door = door.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Site::of(&Binding { name: "site".into(), kind: KIND.into(), port: 2000, door })
+        Site::of(&Binding { name: "site".into(), kind: KIND.into(), port: 2000, door, epoch: 0 })
     }
 
     #[test]

@@ -85,6 +85,8 @@ struct Edge {
     start: Start,
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    /// Becomes true with the first routes.
+    open: watch::Sender<bool>,
     draining: watch::Sender<bool>,
     /// Which worker has the next guest.
     turn: usize,
@@ -104,14 +106,14 @@ async fn serve(socket: UnixStream, start: Start, given: Vec<OwnedFd>, report: &R
     let rendezvous = net::UnixListener::from(rendezvous);
     rendezvous.set_nonblocking(true)?;
     let shared = Arc::new(Shared::new(AccessLog::new(File::from(log)))?);
-    let (draining, drained) = watch::channel(false);
+    let ((open, opened), (draining, drained)) = (watch::channel(false), watch::channel(false));
     let mut workers = Vec::new();
     for number in 0..(start.workers as usize).clamp(1, WORKERS_MAX) {
         let own = listeners.iter().zip(&start.listeners).map(|(socket, about)| {
             Ok(Listener { socket: TcpListener::from(socket.try_clone()?), tls: about.tls })
         });
         let own = own.collect::<io::Result<Vec<_>>>()?;
-        workers.push(Worker::start(number, own, shared.clone(), drained.clone())?);
+        workers.push(Worker::start(number, own, shared.clone(), opened.clone(), drained.clone())?);
     }
     let ready = from_edge::Message::Ready(Ready { layers: layers(report) });
     vamosd.send(ready, &[]).await?;
@@ -123,6 +125,7 @@ async fn serve(socket: UnixStream, start: Start, given: Vec<OwnedFd>, report: &R
         start,
         shared,
         workers,
+        open,
         draining,
         turn: 0,
     };
@@ -188,7 +191,10 @@ impl Edge {
         let answer = match message {
             to_edge::Message::Configure(configure) => {
                 let request = configure.request;
-                let error = self.shared.configure(configure).err().map(|error| error.to_string());
+                let configured = self.shared.configure(configure);
+                // Whoever came before that would be told that there is nothing here.
+                self.open.send_replace(true);
+                let error = configured.err().map(|error| error.to_string());
                 from_edge::Message::Done(Done { request, error: error.unwrap_or_default() })
             }
             to_edge::Message::Link(link) => return self.link(link.vm, fds),

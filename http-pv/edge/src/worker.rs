@@ -40,7 +40,7 @@ pub struct Listener {
 }
 
 impl Worker {
-    /// Starts one. It accepts until `draining` is true, and ends when the last of its clients has been answered.
+    /// Starts one. It accepts as soon as `open` is true, until `draining` is true, and ends when the last of its clients has been answered.
     ///
     /// # Errors
     /// There can be no further thread.
@@ -48,12 +48,13 @@ impl Worker {
         number: usize,
         listeners: Vec<Listener>,
         shared: Arc<Shared>,
+        open: watch::Receiver<bool>,
         draining: watch::Receiver<bool>,
     ) -> io::Result<Self> {
         let (streams, opened) = mpsc::channel(STREAMS_WAITING_MAX);
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            LocalSet::new().block_on(&runtime, work(listeners, shared, draining, opened))
+            LocalSet::new().block_on(&runtime, work(listeners, shared, (open, draining), opened))
         })?;
         Ok(Self { streams, thread })
     }
@@ -62,20 +63,10 @@ impl Worker {
 async fn work(
     listeners: Vec<Listener>,
     shared: Arc<Shared>,
-    mut draining: watch::Receiver<bool>,
+    (mut open, mut draining): (watch::Receiver<bool>, watch::Receiver<bool>),
     mut opened: mpsc::Receiver<Opened>,
 ) -> io::Result<()> {
     let site = Rc::new(Site::new(shared.clone()));
-    // Held by every client.
-    let (clients, mut gone) = mpsc::channel::<()>(1);
-    let mut accepting = Vec::new();
-    for listener in listeners {
-        listener.socket.set_nonblocking(true)?;
-        let socket = TcpListener::from_std(listener.socket)?;
-        let tls = listener.tls.then(|| shared.tls.clone());
-        let accept = accept(socket, tls, shared.clone(), site.clone(), draining.clone(), clients.clone());
-        accepting.push(spawn_local(accept));
-    }
     let logged = shared.clone();
     spawn_local(async move {
         loop {
@@ -90,6 +81,20 @@ async fn work(
             }
         }
     });
+    tokio::select! {
+        _ = open.wait_for(|open| *open) => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
+    // Held by every client.
+    let (clients, mut gone) = mpsc::channel::<()>(1);
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        listener.socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(listener.socket)?;
+        let tls = listener.tls.then(|| shared.tls.clone());
+        let accept = accept(socket, tls, shared.clone(), site.clone(), draining.clone(), clients.clone());
+        accepting.push(spawn_local(accept));
+    }
     // vamosd gone without a word is no reason to end: the channel is what tells.
     let _ = draining.wait_for(|draining| *draining).await;
     for accept in accepting {

@@ -65,6 +65,14 @@ impl Ports {
         true
     }
 
+    /// Has agents open anew what they have opened ahead for bindings of this kind. Open streams go on.
+    pub(crate) fn renew(&self, kind: &str) {
+        for bound in self.lock().values_mut().filter(|bound| bound.announced.kind == kind) {
+            bound.announced.epoch += 1;
+        }
+        self.announce();
+    }
+
     /// Accepts nothing any more.
     pub(crate) fn close(&self) {
         self.closed.cancel();

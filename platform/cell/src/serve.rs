@@ -236,6 +236,7 @@ impl Cell {
             kind: binding.kind.clone(),
             port: binding.port,
             door: binding.door.clone(),
+            epoch: 0,
         };
         // The old engine must let go of its files before the new one opens them.
         self.ports.unbind(&binding.name);
@@ -265,9 +266,11 @@ impl Cell {
     }
 
     fn link_edge(&self, fds: Vec<OwnedFd>) {
-        let linked = fds.into_iter().next().map(|socket| self.edge.link(socket));
-        if let Some(Err(error)) = linked {
-            warn!(%error, "the edge cannot be linked");
+        match fds.into_iter().next().map(|socket| self.edge.link(socket)) {
+            // What the last edge has of the guest's streams it has until it has drained.
+            Some(Ok(())) => self.ports.renew("http"),
+            Some(Err(error)) => warn!(%error, "the edge cannot be linked"),
+            None => {}
         }
     }
 

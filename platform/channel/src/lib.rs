@@ -9,6 +9,9 @@ mod stream;
 pub use stream::{Channel, Receiver, Sender};
 
 use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use vamos_proto::cell::CellMessageError;
 
@@ -27,4 +30,13 @@ pub enum ChannelError {
     /// Descriptors came that nobody asked for.
     #[error("descriptors came over the private channel that belong to no message")]
     Descriptors,
+}
+
+/// The two ends of a new link between two processes that vamosd has started: a socket whose every packet is one message.
+///
+/// # Errors
+/// As `socketpair(2)`.
+pub fn link() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use vamos_proto::edge::Target;
 
 /// Operates a VAMOS host: VMs, services, and who may use what.
 ///
@@ -72,6 +73,14 @@ pub enum Command {
     /// Which VM may use which service.
     #[command(subcommand)]
     Binding(Binding),
+    /// Which requests of the world go to which VM.
+    #[command(subcommand)]
+    Route(Route),
+    /// Certificates of the hosts that are served over TLS.
+    #[command(subcommand)]
+    Certificate(Certificate),
+    /// What the edge has counted, by VM and binding.
+    Edge,
     /// Let open streams finish, then replace the cell of a VM, or of every VM.
     Drain {
         /// The VM; all when left out.
@@ -237,6 +246,59 @@ pub enum Service {
     Remove { name: String },
 }
 
+/// Verbs of `route`.
+#[derive(Debug, Subcommand)]
+pub enum Route {
+    /// Add a route, or change the one of the same host and prefix.
+    Set(Box<SetRoute>),
+    /// Remove a route.
+    Remove {
+        host: String,
+        #[arg(default_value = "/")]
+        prefix: String,
+    },
+    /// List the routes.
+    List,
+}
+
+/// Options of `route set`.
+#[derive(Debug, Args)]
+pub struct SetRoute {
+    /// A host's name, "*.example.org" for the names one label below, or "*" for what no other route names.
+    pub host: String,
+    /// VM/SERVICE, or VM/SERVICE=WEIGHT; several share the requests.
+    #[arg(required = true, value_name = "VM/SERVICE", value_parser = target)]
+    pub to: Vec<Target>,
+    /// Only paths below this, by whole segments.
+    #[arg(long, default_value = "/")]
+    pub prefix: String,
+    /// Answer what comes without TLS with a redirect.
+    #[arg(long)]
+    pub https_only: bool,
+    /// Largest body of a request, bytes.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub request_bytes_max: u64,
+}
+
+/// Verbs of `certificate`.
+#[derive(Debug, Subcommand)]
+pub enum Certificate {
+    /// Add a certificate, or replace the one of this name. No connection is lost.
+    Set {
+        name: String,
+        /// The chain, the host's own certificate first, PEM.
+        #[arg(long, value_name = "FILE")]
+        chain: PathBuf,
+        /// The key, PEM.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Remove a certificate.
+    Remove { name: String },
+    /// List the certificates.
+    List,
+}
+
 /// Verbs of `binding`.
 #[derive(Debug, Subcommand)]
 pub enum Binding {
@@ -286,6 +348,15 @@ pub enum Vmm {
     Qemu,
     /// User-mode Linux.
     Uml,
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
+    let weight = weight.parse().map_err(|_| format!("{weight:?} is not a weight"))?;
+    match name.split_once('/') {
+        Some((vm, binding)) => Ok(Target { vm: vm.to_owned(), binding: binding.to_owned(), weight }),
+        None => Err(format!("{text:?} is not VM/SERVICE")),
+    }
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

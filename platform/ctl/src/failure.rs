@@ -1,6 +1,8 @@
 //! How a command fails, and the exit code of each way.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::qmp::QmpError;
@@ -12,6 +14,13 @@ pub enum Failure {
     Refused(tonic::Status),
     /// vamosd could not be reached, or the answer broke off.
     Unreachable(anyhow::Error),
+    /// A file that the command names cannot be read.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A VMM did not do its part.
     Vmm(String),
     /// A migration failed, and could not be taken back.
@@ -32,6 +41,7 @@ impl Failure {
             Failure::Refused(_) | Failure::Vmm(_) | Failure::Halfway { .. } | Failure::Unhealthy(_) => {
                 ExitCode::from(1)
             }
+            Failure::File { .. } => ExitCode::from(2),
             Failure::Unreachable(_) => ExitCode::from(3),
         }
     }
@@ -58,6 +68,7 @@ impl From<QmpError> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::File { path, source } => write!(f, "read {}: {source}", path.display()),
             Failure::Refused(status) => f.write_str(status.message()),
             Failure::Unreachable(error) => write!(f, "{error:#}"),
             Failure::Vmm(reason) => f.write_str(reason),

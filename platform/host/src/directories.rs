@@ -86,6 +86,21 @@ impl Directories {
         self.state.join("snapshots").join(vm)
     }
 
+    /// What the edge keeps on disk.
+    pub fn edge(&self) -> PathBuf {
+        self.state.join("edge")
+    }
+
+    /// Where the edge writes who was answered what, unless it is told otherwise.
+    pub fn access_log(&self) -> PathBuf {
+        self.state.join("access.log")
+    }
+
+    /// Where the edge waits for the next vamosd.
+    pub fn edge_rendezvous(&self) -> PathBuf {
+        self.run.join("edge.sock")
+    }
+
     /// The control plane's socket.
     pub fn control_socket(&self) -> PathBuf {
         self.run.join("control.sock")

@@ -9,6 +9,7 @@ pub mod control;
 pub mod daemon;
 pub mod directories;
 pub mod doctor;
+pub mod edge;
 pub mod keeper;
 pub mod lease;
 pub mod limits;

@@ -128,3 +128,30 @@ pub const LEASE_TURNS: u32 = 4;
 
 /// Longest record of a lease, bytes.
 pub const LEASE_RECORD_BYTES_MAX: u64 = 4096;
+
+/// Longest the edge may take from its start to being ready.
+pub const EDGE_START_MAX: Duration = Duration::from_secs(10);
+
+/// Longest the edge may take to answer a question.
+pub const EDGE_REPLY_MAX: Duration = Duration::from_secs(5);
+
+/// How long the clients of an earlier edge may take to be answered.
+pub const EDGE_DRAIN_MAX: Duration = Duration::from_secs(60);
+
+/// Routes of a host.
+pub const ROUTES_MAX: usize = 10_000;
+
+/// Targets of a route.
+pub const ROUTE_TARGETS_MAX: usize = 64;
+
+/// Certificates of a host.
+pub const CERTIFICATES_MAX: usize = 1000;
+
+/// A certificate chain or a key, bytes.
+pub const CERTIFICATE_BYTES_MAX: u64 = 64 << 10;
+
+/// Threads of the edge besides its workers: those that read files.
+pub const EDGE_THREADS_BESIDES: u64 = 64;
+
+/// Threads of the edge that serve.
+pub const EDGE_WORKERS_MAX: u64 = 64;

@@ -19,7 +19,7 @@ pub enum NameError {
     )]
     Snapshot(String),
     /// Not a kind.
-    #[error("{0:?} is not a kind of service: this build has \"sql\"")]
+    #[error("{0:?} is not a kind of service: this build has \"sql\" and \"http\"")]
     Kind(String),
 }
 

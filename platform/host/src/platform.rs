@@ -3,6 +3,7 @@
 //! A change is made in the registry first and in the running VM second. If the second fails, the registry holds:
 //! the VM takes the change over with its next cell.
 
+mod published;
 mod recipe;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ use crate::cell::adopt::{Adopted, adopt};
 use crate::cell::spawn::Recipe;
 use crate::config::Config;
 use crate::directories::Directories;
-use crate::limits::{DRAIN_DEFAULT, UPGRADE_WAIT_MAX};
+use crate::edge::{Edge, EdgeError};
+use crate::limits::{DRAIN_DEFAULT, EDGE_START_MAX, UPGRADE_WAIT_MAX};
 use crate::migration::MigrationError;
 use crate::migration::source::Departures;
 use crate::names::{ServiceKind, ServiceName};
@@ -36,7 +38,7 @@ use crate::registry::{BindingRow, Custody, Registry, RegistryError, ServiceRow, 
 use crate::snapshot::SnapshotError;
 use crate::vm::tenancy::Tenancy;
 use crate::vm::{Status, Vm, VmError};
-use recipe::told;
+use recipe::{edge_recipe, told};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,9 @@ pub enum PlatformError {
     /// A snapshot is not taken or used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The edge refuses or fails.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
     /// A directory or socket.
     #[error("{action} {}: {source}", .path.display())]
     File {
@@ -90,6 +95,10 @@ pub struct Platform {
     cgroup: Option<(Hierarchy, String)>,
     registry: Arc<Mutex<Registry>>,
     vms: sync::Mutex<BTreeMap<VmId, Arc<Vm>>>,
+    /// Serves HTTP to the world, if this host does.
+    edge: Option<Edge>,
+    /// Held while routes or certificates change.
+    edge_changes: sync::Mutex<()>,
     departures: Departures,
     /// Held while a snapshot is taken, used or removed.
     snapshots: sync::Mutex<()>,
@@ -125,7 +134,16 @@ impl Platform {
                 None
             }
         };
+        let edge = match edge_recipe(&config, &directories, cgroup.as_ref()) {
+            Some(recipe) => {
+                let first = published::configure(registry.routes()?, registry.certificates()?);
+                Some(Edge::start(recipe, first).await?)
+            }
+            None => None,
+        };
         let platform = Arc::new(Self {
+            edge,
+            edge_changes: sync::Mutex::default(),
             config,
             directories,
             cgroup,
@@ -151,6 +169,10 @@ impl Platform {
             vms.insert(recipe.vm.clone(), Arc::new(platform.run((recipe, tenancy), adopted)?));
         }
         drop(vms);
+        if let Some(edge) = &platform.edge {
+            // One that does not start is tried again, and the VMs serve meanwhile.
+            let _ = timeout(EDGE_START_MAX, edge.started()).await;
+        }
         Ok(platform)
     }
 
@@ -168,6 +190,8 @@ impl Platform {
             .zip(&adopted)
             .filter(|(_, adopted)| adopted.is_some())
             .map(|(recipe, _)| recipe.vm.as_str())
+            // Not a VM's, but in use.
+            .chain(self.edge.as_ref().map(|_| crate::edge::CGROUP))
             .collect();
         if let Some((hierarchy, instance)) = &self.cgroup {
             hierarchy.sweep(instance, &living);
@@ -232,6 +256,7 @@ impl Platform {
         (recipe, tenancy): (Recipe, Option<Tenancy>),
         adopted: Option<Adopted>,
     ) -> Result<Vm, PlatformError> {
+        let needs = (tenancy, self.edge.as_ref().map(Edge::links));
         let name = recipe.vm.as_str();
         let file = |action, path: &PathBuf| {
             let path = path.clone();
@@ -239,11 +264,11 @@ impl Platform {
         };
         let socket = self.directories.vm_socket(name).map_err(file("create", &self.config.run_dir))?;
         if let Some(adopted) = adopted {
-            return Ok(Vm::go_on(recipe, tenancy, adopted, socket));
+            return Ok(Vm::go_on(recipe, needs, adopted, socket));
         }
         let listener = UnixListener::bind(&socket).map_err(file("bind", &socket))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(file("protect", &socket))?;
-        Ok(Vm::start(recipe, tenancy, listener, socket))
+        Ok(Vm::start(recipe, needs, listener, socket))
     }
 
     /// Creates a VM and starts its cell.
@@ -323,6 +348,9 @@ impl Platform {
         let running = self.vms.lock().await.remove(&name);
         if let Some(vm) = running {
             vm.stop(DRAIN_DEFAULT).await;
+        }
+        if let Some(edge) = &self.edge {
+            edge.unlink(name.clone()).await;
         }
         self.directories.remove_vm_run(name.as_str());
         if purge {
@@ -526,6 +554,10 @@ impl Platform {
     /// Drains and ends every cell, and removes what is in the run directory.
     pub async fn stop(&self, drain: Duration) {
         self.ending.cancel();
+        // Its clients first: they are answered by the VMs.
+        if let Some(edge) = &self.edge {
+            edge.stop(drain).await;
+        }
         let mut stopping = JoinSet::new();
         for (name, vm) in std::mem::take(&mut *self.vms.lock().await) {
             self.directories.remove_vm_run(name.as_str());

@@ -1,6 +1,7 @@
 //! The subcommands: one file per noun, each verb asks vamosd and prints.
 
 mod binding;
+mod edge;
 mod host;
 mod migrate;
 mod service;
@@ -18,6 +19,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Vm(verb) => vm::run(channel, verb, cli.json).await,
         Command::Service(verb) => service::run(channel, verb, cli.json).await,
         Command::Binding(verb) => binding::run(channel, verb, cli.json).await,
+        Command::Route(verb) => edge::route(channel, verb, cli.json).await,
+        Command::Certificate(verb) => edge::certificate(channel, verb, cli.json).await,
+        Command::Edge => edge::stats(channel, cli.json).await,
         Command::Drain { vm, deadline } => host::drain(channel, vm, deadline, cli.json).await,
         Command::Discard { vm } => host::discard(channel, vm, cli.json).await,
         Command::Migrate(options) => {

@@ -7,7 +7,6 @@ use std::os::unix::net;
 use std::path::Path;
 use std::time::Duration;
 
-use prost::Message;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, connect, socket_with};
@@ -22,6 +21,7 @@ use vamos_proto::cell::{
     CellMessageError, FromCell, Keep, Kept, LENGTH_BYTES, Start, StatsRequest, body_length, from_cell,
     to_cell,
 };
+use vamos_proto::envelope::Envelope;
 use vamos_sandbox::passing;
 
 use super::spawn::{Cell, Process, Recipe};
@@ -89,15 +89,20 @@ pub struct Held {
 /// [`AdoptError`]; there may be one, which is to be ended.
 pub async fn adopt(recipe: &Recipe) -> Result<Option<Adopted>, AdoptError> {
     let Some(socket) = reach(&recipe.rendezvous)? else { return Ok(None) };
-    let kept = timeout(CELL_ADOPT_MAX, receive(&socket)).await.unwrap_or(Err(AdoptError::Silent))?;
-    collect(recipe, socket, kept).await.map(Some)
+    let given = timeout(CELL_ADOPT_MAX, receive::<FromCell>(&socket)).await;
+    match given.unwrap_or(Err(AdoptError::Silent))? {
+        (from_cell::Message::Kept(kept), fds, sender) => {
+            collect(recipe, socket, (kept, fds, sender)).await.map(Some)
+        }
+        _ => Err(AdoptError::Kept("it says something else first")),
+    }
 }
 
 /// The first message of a cell, its descriptors, and who sent it.
 type Given = (Kept, Vec<OwnedFd>, UCred);
 
 /// A connection to whoever waits at `path`, if anybody does.
-fn reach(path: &Path) -> io::Result<Option<UnixStream>> {
+pub(crate) fn reach(path: &Path) -> io::Result<Option<UnixStream>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // Before the first byte can come: the kernel signs each.
@@ -162,7 +167,10 @@ fn message_socket(fd: OwnedFd) -> io::Result<MessageSocket> {
     MessageSocket::new(net::UnixStream::from(fd))
 }
 
-async fn receive(socket: &UnixStream) -> Result<Given, AdoptError> {
+/// The first message of whoever has kept something for us, its descriptors, and who sent it.
+pub(crate) async fn receive<In: Envelope>(
+    socket: &UnixStream,
+) -> Result<(In::Message, Vec<OwnedFd>, UCred), AdoptError> {
     let (mut input, mut fds, mut from) = (Vec::new(), Vec::new(), None);
     let mut missing = LENGTH_BYTES;
     while missing > 0 {
@@ -182,13 +190,10 @@ async fn receive(socket: &UnixStream) -> Result<Given, AdoptError> {
             missing = body_length(length).map_err(ChannelError::from)?;
         }
     }
-    let message = FromCell::decode(&input[LENGTH_BYTES..]).map_err(CellMessageError::from);
-    match message.map_err(ChannelError::from)?.message {
-        Some(from_cell::Message::Kept(kept)) => {
-            Ok((kept, fds, from.ok_or(AdoptError::Stranger("the kernel does not know it"))?))
-        }
-        _ => Err(AdoptError::Kept("it says something else first")),
-    }
+    let envelope = In::decode(&input[LENGTH_BYTES..]).map_err(CellMessageError::from);
+    let message = envelope.map_err(ChannelError::from)?.open();
+    let message = message.ok_or(AdoptError::Kept("it says something that is not known here"))?;
+    Ok((message, fds, from.ok_or(AdoptError::Stranger("the kernel does not know it"))?))
 }
 
 /// Waits until the device has read all that was sent to it, and answered: how many messages it has handled.
@@ -211,7 +216,7 @@ async fn quiet(channel: &mut CellChannel, held: Option<&Held>) -> Result<u64, Ad
 }
 
 /// The real user of a process.
-fn uid_of(pid: Pid) -> Option<u32> {
+pub(crate) fn uid_of(pid: Pid) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -10,23 +10,28 @@ use vamos_proto::id::VmId;
 
 use crate::limits::{LOG_BURST_LINES_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_SECOND_MAX};
 
+/// Logs what comes out of a VM's cell until it ends.
+pub async fn relay(vm: VmId, pipe: pipe::Receiver) {
+    relay_as(vm.as_str(), pipe).await;
+}
+
 /// Logs what comes out of `pipe` until its other end closes.
-pub async fn relay(vm: VmId, mut pipe: pipe::Receiver) {
+pub async fn relay_as(of: &str, mut pipe: pipe::Receiver) {
     let (mut lines, mut budget) = (Lines::default(), Budget::new(Instant::now()));
     let mut piece = [0; 4096];
     while let Ok(count @ 1..) = pipe.read(&mut piece).await {
         lines.feed(&piece[..count], |line| match budget.take(Instant::now()) {
-            Verdict::Log { dropped: 0 } => info!(target: "cell", %vm, "{line}"),
+            Verdict::Log { dropped: 0 } => info!(target: "cell", vm = of, "{line}"),
             Verdict::Log { dropped } => {
-                warn!(target: "cell", %vm, dropped, "lines beyond the limit were dropped");
-                info!(target: "cell", %vm, "{line}");
+                warn!(target: "cell", vm = of, dropped, "lines beyond the limit were dropped");
+                info!(target: "cell", vm = of, "{line}");
             }
             Verdict::Drop => {}
         });
     }
     let dropped = budget.dropped;
     if dropped > 0 {
-        warn!(target: "cell", %vm, dropped, "lines beyond the limit were dropped");
+        warn!(target: "cell", vm = of, dropped, "lines beyond the limit were dropped");
     }
 }
 

@@ -120,14 +120,14 @@ pub struct Cell {
     pub pid: u32,
     /// What its sandbox is made of.
     pub layers: Vec<Layer>,
-    pub(super) process: Process,
+    pub(crate) process: Process,
 }
 
 /// The cell's process and its control group; killed, reaped and removed when dropped.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) pidfd: Option<OwnedFd>,
-    pub(super) cgroup: Option<Cgroup>,
+pub(crate) struct Process {
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) cgroup: Option<Cgroup>,
 }
 
 impl Recipe {
@@ -255,7 +255,7 @@ impl Process {
         }
     }
 
-    async fn kill_and_reap(&mut self) -> String {
+    pub(crate) async fn kill_and_reap(&mut self) -> String {
         // A cell that closes its channel and lives on is not a cell any more. One that is ending keeps
         // the status it ended with.
         self.kill();
@@ -304,7 +304,7 @@ fn reap(pidfd: Option<OwnedFd>, cgroup: Option<Cgroup>) -> String {
     how
 }
 
-fn reap_first(mut first: Child, kill: bool) {
+pub(crate) fn reap_first(mut first: Child, kill: bool) {
     spawn_blocking(move || {
         if kill {
             let _ = first.kill();
@@ -314,7 +314,7 @@ fn reap_first(mut first: Child, kill: bool) {
 }
 
 /// A pipe whose writer never blocks: a cell must not wait for its log.
-fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+pub(crate) fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
     use rustix::fs::{OFlags, fcntl_setfl};
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     fcntl_setfl(&writer, OFlags::NONBLOCK)?;

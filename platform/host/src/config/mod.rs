@@ -1,6 +1,7 @@
 //! `vamos.toml`: what vamosd is told at its start. All of it is read and every mistake reported before
 //! anything is bound or created.
 
+mod edge;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,9 @@ use vamos_proto::id::{GuestCid, VmId};
 use vamos_proto::policy::{Policy, Quota};
 use vamos_sandbox::Enforcement;
 
+pub use edge::{Certificate, Edge, check_route};
 pub use reader::Mistakes;
+use vamos_proto::edge::Route;
 
 use crate::limits::{CONFIG_BYTES_MAX, DOOR_SETTING_BYTES_MAX, DOOR_SETTINGS_MAX, LEASE_VALID};
 use crate::names::{ServiceKind, ServiceName};
@@ -69,6 +72,12 @@ pub struct Config {
     pub control: Control,
     /// How shared volumes are kept from being used twice.
     pub leases: Leases,
+    /// What serves HTTP to the world; nothing does without it.
+    pub edge: Option<Edge>,
+    /// Certificates that it has from the start.
+    pub certificates: Vec<Certificate>,
+    /// Routes that it has from the start.
+    pub routes: Vec<Route>,
     /// Services that exist from the start.
     pub services: Vec<Service>,
     /// VMs that exist from the start.
@@ -231,6 +240,9 @@ impl Config {
             cells: cells(&fields),
             control: control(&fields),
             leases: leases(&fields),
+            edge: fields.table("edge").map(edge::edge),
+            certificates: fields.tables("certificate").into_iter().filter_map(edge::certificate).collect(),
+            routes: fields.tables("route").into_iter().filter_map(edge::route).collect(),
             services: fields.tables("service").into_iter().filter_map(service).collect(),
             vms: fields.tables("vm").into_iter().filter_map(vm).collect(),
             bindings: fields.tables("binding").into_iter().filter_map(binding).collect(),
@@ -256,6 +268,8 @@ impl Config {
         twice("vm", &mut self.vms.iter().map(|vm| vm.name.to_string()));
         twice("cid", &mut self.vms.iter().filter_map(|vm| vm.cid).map(|cid| cid.0.to_string()));
         twice("binding", &mut self.bindings.iter().map(|b| format!("of {} to {}", b.vm, b.service)));
+        twice("route", &mut self.routes.iter().map(|route| format!("of {}{}", route.host, route.prefix)));
+        twice("certificate", &mut self.certificates.iter().map(|certificate| certificate.name.clone()));
         for Binding { vm, service, .. } in &self.bindings {
             if self.vms.iter().all(|declared| declared.name != *vm) {
                 fields.mistake(format_args!("binding of {vm} to {service}: there is no [[vm]] {vm}"));

@@ -26,6 +26,7 @@ use tonic::{Request, Status};
 use tracing::{error, info};
 use vamos_proto::control::DESCRIPTORS;
 use vamos_proto::control::bindings_server::BindingsServer;
+use vamos_proto::control::edge_server::EdgeServer;
 use vamos_proto::control::host_server::HostServer;
 use vamos_proto::control::migrations_server::MigrationsServer;
 use vamos_proto::control::services_server::ServicesServer;
@@ -159,6 +160,7 @@ async fn routes(platform: Arc<Platform>) -> Result<Routes, ControlError> {
     reporter.set_serving::<ServicesServer<Api>>().await;
     reporter.set_serving::<BindingsServer<Api>>().await;
     reporter.set_serving::<HostServer<Api>>().await;
+    reporter.set_serving::<EdgeServer<Api>>().await;
     reporter.set_serving::<MigrationsServer<Api>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -174,6 +176,7 @@ async fn routes(platform: Arc<Platform>) -> Result<Routes, ControlError> {
         .add_service(
             BindingsServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
         )
+        .add_service(EdgeServer::from_arc(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX))
         .add_service(
             MigrationsServer::from_arc(api.clone()).max_decoding_message_size(MIGRATION_MESSAGE_BYTES_MAX),
         )

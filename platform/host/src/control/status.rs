@@ -7,6 +7,7 @@ use std::iter::successors;
 
 use tonic::{Code, Status};
 
+use crate::edge::EdgeError;
 use crate::migration::MigrationError;
 use crate::platform::PlatformError;
 use crate::registry::{Custody, RegistryError};
@@ -49,6 +50,9 @@ fn code_and_remedy(error: &PlatformError) -> (Code, &'static str) {
         }
         PlatformError::Snapshot(SnapshotError::Shared(_)) => (Code::FailedPrecondition, ""),
         PlatformError::Snapshot(_) => (Code::Internal, "the log of vamosd may say more"),
+        PlatformError::Edge(EdgeError::Says(_)) => (Code::InvalidArgument, ""),
+        PlatformError::Edge(EdgeError::NotHere) => (Code::FailedPrecondition, ""),
+        PlatformError::Edge(_) => (Code::Unavailable, "the log of vamosd may say more"),
         PlatformError::File { .. } => (Code::Internal, "the log of vamosd may say more"),
         PlatformError::Ending => (Code::Unavailable, "try again when it has been restarted"),
     }
@@ -62,6 +66,7 @@ fn registry(error: &RegistryError) -> (Code, &'static str) {
             Code::FailedPrecondition,
             "run the vamosd that wrote it, or give this one a state directory of its own",
         ),
+        RegistryError::Unreadable { .. } => (Code::FailedPrecondition, "check vamos.toml"),
         RegistryError::Exists { .. } => {
             (Code::AlreadyExists, "choose another name, or delete the other first")
         }

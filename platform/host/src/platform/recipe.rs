@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use vamos_proto::cell::{Binding, Limits, Start};
+use vamos_proto::edge as edge_proto;
 use vamos_sandbox::Enforcement;
-use vamos_sandbox::cgroup::CgroupLimits;
+use vamos_sandbox::cgroup::{CgroupLimits, Hierarchy};
 
 use super::{Platform, PlatformError};
 use crate::cell::spawn::Recipe;
+use crate::config::Config;
+use crate::directories::Directories;
+use crate::edge;
 use crate::lease::etcd::{Etcd, EtcdLease};
 use crate::lease::file::FileLease;
 use crate::lease::{Lease, Terms, own_identity};
+use crate::limits::EDGE_THREADS_BESIDES;
 use crate::registry::{BindingRow, Restoration, VmRow, Volume};
 use crate::snapshot::volume::Remaking;
 use crate::vm::tenancy::Tenancy;
@@ -107,6 +112,49 @@ impl Platform {
             volume,
         }
     }
+}
+
+/// How the edge is started, if the configuration wants one.
+pub(super) fn edge_recipe(
+    config: &Config,
+    directories: &Directories,
+    cgroup: Option<&(Hierarchy, String)>,
+) -> Option<edge::Recipe> {
+    let wanted = config.edge.as_ref()?;
+    let plain = wanted.listen.iter().map(|address| (*address, false));
+    let tls = wanted.listen_tls.iter().map(|address| (*address, true));
+    // The first that no cell has.
+    let uid = config.cells.uid_first + config.cells.uid_count;
+    let directory = directories.edge();
+    let threads = u64::from(wanted.workers) + EDGE_THREADS_BESIDES;
+    Some(edge::Recipe {
+        binary: config.cell_binary.with_file_name("vamos-edge"),
+        access_log: wanted.access_log.clone().unwrap_or_else(|| directories.access_log()),
+        rendezvous: directories.edge_rendezvous(),
+        listen: plain.chain(tls).collect(),
+        start: edge_proto::Start {
+            uid,
+            gid: uid,
+            directory: directory.display().to_string(),
+            best_effort: config.enforcement == Enforcement::BestEffort,
+            limits: Some(Limits {
+                open_files: wanted.open_files,
+                threads,
+                file_bytes: config.cells.file_bytes,
+            }),
+            listeners: Vec::new(),
+            workers: wanted.workers,
+            cache_memory_bytes: 0,
+            cache_disk_bytes: 0,
+        },
+        cgroup_limits: CgroupLimits {
+            memory_bytes: wanted.memory_bytes,
+            tasks: threads + 1,
+            cpu_weight: config.cells.cpu_weight,
+        },
+        cgroup: cgroup.cloned(),
+        directory,
+    })
 }
 
 /// A binding as its cell is told of it.

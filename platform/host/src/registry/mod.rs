@@ -5,6 +5,7 @@
 
 mod bindings;
 mod custody;
+mod published;
 mod reconcile;
 mod schema;
 mod services;
@@ -24,6 +25,7 @@ use crate::names::{ServiceName, SnapshotName};
 
 pub use bindings::{BindingRow, Terms};
 pub use custody::{Custody, Token};
+pub use published::{CertificateRow, RouteRow};
 pub use services::ServiceRow;
 pub use snapshots::{Restoration, SnapshotRow};
 pub use vms::{SessionSecret, VmRow};
@@ -48,6 +50,15 @@ pub enum RegistryError {
         found: i32,
         /// Here.
         known: i32,
+    },
+    /// A file that the configuration names.
+    #[error("read {}: {source}", .path.display())]
+    Unreadable {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// Some other program's file.
     #[error("the registry file belongs to another program")]

@@ -39,7 +39,7 @@ CREATE TABLE binding (
 ";
 
 /// What leads from each version to the next, the first from 1 to 2. Only ever added to.
-const STEPS: &[&str] = &[SECRETS, MIGRATIONS, SNAPSHOTS, VOLUMES];
+const STEPS: &[&str] = &[SECRETS, MIGRATIONS, SNAPSHOTS, VOLUMES, PUBLISHED];
 
 /// Version of the tables after all of [`STEPS`].
 const VERSION: i32 = 1 + STEPS.len() as i32;
@@ -95,6 +95,24 @@ CREATE TABLE volume (
     path TEXT NOT NULL
 ) STRICT;
 INSERT INTO volume SELECT vm, 'local', '' FROM identity;
+";
+
+/// What the edge serves.
+const PUBLISHED: &str = "
+CREATE TABLE route (
+    host TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    -- A Route of edge.proto.
+    terms BLOB NOT NULL,
+    declared INTEGER NOT NULL,
+    PRIMARY KEY (host, prefix)
+) STRICT;
+CREATE TABLE certificate (
+    name TEXT PRIMARY KEY,
+    chain BLOB NOT NULL,
+    key BLOB NOT NULL,
+    declared INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Brings a new or existing file to the tables of this version.

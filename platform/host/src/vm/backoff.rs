@@ -6,13 +6,13 @@ use crate::limits::{CELL_BACKOFF_FIRST, CELL_BACKOFF_MAX, CELL_RESTARTS_AT_ONCE_
 
 /// No pause for the first failures in a row, then one that doubles with each.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// A cell ended by itself after it had lived for `lived`; how long to wait.
-    pub(super) fn failed(&mut self, lived: Duration) -> Duration {
+    pub(crate) fn failed(&mut self, lived: Duration) -> Duration {
         if lived >= CELL_STABLE_AFTER {
             self.failures = 0;
         }
@@ -24,7 +24,7 @@ impl Backoff {
     }
 
     /// How many failures there were in a row.
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 }

@@ -1,7 +1,7 @@
 //! One VM as vamosd runs it: a socket for its VMM, a cell behind it, and a task that keeps both going.
 
 mod attachment;
-mod backoff;
+pub(crate) mod backoff;
 mod supervisor;
 pub mod tenancy;
 
@@ -18,6 +18,7 @@ use vamos_proto::id::VmId;
 
 use crate::cell::adopt::Adopted;
 use crate::cell::spawn::Recipe;
+use crate::edge::Links;
 use crate::limits::{CELL_REPLY_MAX, CELL_START_MAX, SNAPSHOT_MAX};
 use supervisor::Supervisor;
 use tenancy::Tenancy;
@@ -66,6 +67,9 @@ pub enum VmError {
         reason: String,
     },
 }
+
+/// What a VM needs besides its cell: the right to its volume, if others could have it, and the edge, if there is one.
+pub type Needs = (Option<Tenancy>, Option<Links>);
 
 type Reply<T> = oneshot::Sender<Result<T, VmError>>;
 
@@ -124,20 +128,20 @@ pub struct Vm {
 
 impl Vm {
     /// Starts serving a VM on `listener`, whose path is `socket`.
-    pub fn start(recipe: Recipe, tenancy: Option<Tenancy>, listener: UnixListener, socket: PathBuf) -> Self {
-        Self::run(recipe, tenancy, listener, socket, |supervisor| supervisor)
+    pub fn start(recipe: Recipe, needs: Needs, listener: UnixListener, socket: PathBuf) -> Self {
+        Self::run(recipe, needs, listener, socket, |supervisor| supervisor)
     }
 
     /// Goes on serving a VM with the cell that an earlier vamosd has left behind.
-    pub fn go_on(recipe: Recipe, tenancy: Option<Tenancy>, adopted: Adopted, socket: PathBuf) -> Self {
+    pub fn go_on(recipe: Recipe, needs: Needs, adopted: Adopted, socket: PathBuf) -> Self {
         let Adopted { cell, start, listener, front_end } = adopted;
         let collect = |supervisor: Supervisor| supervisor.collecting(cell, start, front_end);
-        Self::run(recipe, tenancy, listener, socket, collect)
+        Self::run(recipe, needs, listener, socket, collect)
     }
 
     fn run(
         recipe: Recipe,
-        tenancy: Option<Tenancy>,
+        needs: Needs,
         listener: UnixListener,
         socket: PathBuf,
         begin: impl FnOnce(Supervisor) -> Supervisor,
@@ -145,7 +149,7 @@ impl Vm {
         let name = recipe.vm.clone();
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (publish, status) = watch::channel(Status { state: VmState::Starting, ..Status::default() });
-        let supervisor = begin(Supervisor::new(recipe, tenancy, listener, socket, inbox, publish));
+        let supervisor = begin(Supervisor::new(recipe, needs, listener, socket, inbox, publish));
         let task = tokio::spawn(supervisor.run());
         Self { name, commands, status, task: Mutex::new(Some(task)) }
     }

@@ -31,6 +31,7 @@ use super::tenancy::Tenancy;
 use super::{Command, Reply, Status, VmError};
 use crate::cell::adopt::Held;
 use crate::cell::spawn::{Cell, Recipe, StartError};
+use crate::edge::Links;
 use crate::lease::Renewal;
 use crate::limits::{ACCEPT_PAUSE, CELL_BACKOFF_MAX};
 
@@ -52,6 +53,8 @@ pub(super) struct Supervisor {
     tenancy: Option<Tenancy>,
     /// The cell has been told to keep the volume's files fit for being copied.
     holds: bool,
+    /// How the cell gets to the edge, if there is one.
+    edge: Option<Links>,
 }
 
 /// What is to be said when the supervisor has ended.
@@ -78,7 +81,7 @@ enum End {
 impl Supervisor {
     pub(super) fn new(
         recipe: Recipe,
-        tenancy: Option<Tenancy>,
+        (tenancy, edge): (Option<Tenancy>, Option<Links>),
         listener: UnixListener,
         socket: PathBuf,
         inbox: mpsc::Receiver<Command>,
@@ -99,6 +102,7 @@ impl Supervisor {
             requests,
             tenancy,
             holds,
+            edge,
         }
     }
 
@@ -239,6 +243,9 @@ impl Supervisor {
         });
         self.publish(VmState::Ready, String::new());
         self.tell_tenancy(&cell).await;
+        if self.edge.as_mut().is_some_and(Links::seen) {
+            self.link_edge(&cell).await;
+        }
         let end = match self.attachment.succeed(&cell).await {
             Ok(succeeds) => {
                 if succeeds || self.attachment.is_attached() {
@@ -297,6 +304,7 @@ impl Supervisor {
                         return End::Cell;
                     }
                 },
+                () = edge_wanted(&mut self.edge) => self.link_edge(cell).await,
                 detached = self.attachment.detached() => match detached {
                     Detached::FrontEnd => {
                         self.publish(VmState::Ready, String::new());
@@ -333,6 +341,20 @@ impl Supervisor {
         if let Some(until) = until.map(nanoseconds) {
             // One that cannot be told has ended, which is noticed next.
             let _ = cell.channel.send(to_cell::Message::Lease(Lease { until }), &[]).await;
+        }
+    }
+
+    /// Joins the cell and the edge of the moment.
+    async fn link_edge(&self, cell: &Cell) {
+        let Some(edge) = &self.edge else { return };
+        match vamos_channel::link() {
+            Ok((ours, theirs)) => {
+                edge.link(self.recipe.vm.clone(), ours).await;
+                let linked = to_cell::Message::Edge(vamos_proto::cell::Edge {});
+                // One that cannot be told has ended, which is noticed next.
+                let _ = cell.channel.send(linked, &[theirs.as_fd()]).await;
+            }
+            Err(error) => warn!(vm = %self.recipe.vm, %error, "the cell cannot be linked to the edge"),
         }
     }
 
@@ -518,6 +540,14 @@ impl Supervisor {
 /// As a cell is told; centuries fit.
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Never, where there is no edge.
+async fn edge_wanted(edge: &mut Option<Links>) {
+    match edge {
+        Some(edge) => edge.wanted().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Never, where nothing is to be renewed.

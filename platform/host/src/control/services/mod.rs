@@ -1,6 +1,7 @@
 //! The services of the control plane, one file each.
 
 mod bindings;
+mod edge;
 mod host;
 mod migrations;
 mod registered;
