@@ -61,6 +61,6 @@ envelope!(ToEdge, to_edge::Message, |message| match message {
 });
 envelope!(FromEdge, from_edge::Message, |message| match message {
     from_edge::Message::Forked(_) => 1,
-    from_edge::Message::Kept(kept) => kept.listeners.len(),
+    from_edge::Message::Kept(kept) => 1 + kept.listeners.len(),
     _ => 0,
 });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vamos_channel::{Channel, ChannelError, blocking};
@@ -24,7 +24,7 @@ use vamos_sandbox::{
 use crate::access_log::AccessLog;
 use crate::limits::{ACCEPT_PAUSE, ORPHAN_LOOK_EVERY, WORKERS_MAX};
 use crate::shared::Shared;
-use crate::worker::{Listener, Worker};
+use crate::worker::{Listener, Phases, Worker};
 
 /// Takes the private channel from standard input, builds the walls, and serves until vamosd says that it is enough.
 ///
@@ -81,6 +81,8 @@ struct Edge {
     vamosd: Option<Vamosd>,
     vamosd_uid: u32,
     rendezvous: UnixListener,
+    /// The reading end of this process's log: while it is open, a line that nobody reads is no error.
+    log: OwnedFd,
     listeners: Vec<OwnedFd>,
     start: Start,
     shared: Arc<Shared>,
@@ -88,6 +90,9 @@ struct Edge {
     /// Becomes true with the first routes.
     open: watch::Sender<bool>,
     draining: watch::Sender<bool>,
+    finished: watch::Sender<bool>,
+    /// Ends when no worker has a client any more, nor takes one.
+    clients: mpsc::Receiver<()>,
     /// Which worker has the next guest.
     turn: usize,
 }
@@ -96,7 +101,7 @@ async fn serve(socket: UnixStream, start: Start, given: Vec<OwnedFd>, report: &R
     let vamosd = Vamosd::new(socket).context("watch the channel")?;
     let vamosd_uid = vamosd.peer()?.uid();
     let mut given = given.into_iter();
-    let (Some(rendezvous), Some(log)) = (given.next(), given.next()) else {
+    let (Some(rendezvous), Some(log), Some(access_log)) = (given.next(), given.next(), given.next()) else {
         bail!("a Start without its descriptors");
     };
     let listeners: Vec<OwnedFd> = given.collect();
@@ -105,28 +110,35 @@ async fn serve(socket: UnixStream, start: Start, given: Vec<OwnedFd>, report: &R
     }
     let rendezvous = net::UnixListener::from(rendezvous);
     rendezvous.set_nonblocking(true)?;
-    let shared = Arc::new(Shared::new(AccessLog::new(File::from(log)))?);
+    let shared = Arc::new(Shared::new(AccessLog::new(File::from(access_log)))?);
     let ((open, opened), (draining, drained)) = (watch::channel(false), watch::channel(false));
+    let (finished, all_finished) = watch::channel(false);
+    let phases = Phases { open: opened, draining: drained, finished: all_finished };
+    let (client, clients) = mpsc::channel(1);
     let mut workers = Vec::new();
     for number in 0..(start.workers as usize).clamp(1, WORKERS_MAX) {
         let own = listeners.iter().zip(&start.listeners).map(|(socket, about)| {
             Ok(Listener { socket: TcpListener::from(socket.try_clone()?), tls: about.tls })
         });
         let own = own.collect::<io::Result<Vec<_>>>()?;
-        workers.push(Worker::start(number, own, shared.clone(), opened.clone(), drained.clone())?);
+        workers.push(Worker::start(number, own, shared.clone(), phases.clone(), client.clone())?);
     }
+    drop(client);
     let ready = from_edge::Message::Ready(Ready { layers: layers(report) });
     vamosd.send(ready, &[]).await?;
     let edge = Edge {
         vamosd: Some(vamosd),
         vamosd_uid,
         rendezvous: UnixListener::from_std(rendezvous)?,
+        log,
         listeners,
         start,
         shared,
         workers,
         open,
         draining,
+        finished,
+        clients,
         turn: 0,
     };
     edge.run().await
@@ -173,7 +185,7 @@ impl Edge {
             let welcomed = async {
                 let vamosd = Vamosd::new(socket.into_std()?)?;
                 let kept = Kept { listeners: self.start.listeners.clone() };
-                let fds: Vec<_> = self.listeners.iter().map(AsFd::as_fd).collect();
+                let fds: Vec<_> = [&self.log].into_iter().chain(&self.listeners).map(AsFd::as_fd).collect();
                 vamosd.send(from_edge::Message::Kept(kept), &fds).await?;
                 Ok::<_, ChannelError>(vamosd)
             };
@@ -220,22 +232,16 @@ impl Edge {
         }
     }
 
-    async fn drain(self, within: Duration) -> anyhow::Result<()> {
+    async fn drain(mut self, within: Duration) -> anyhow::Result<()> {
         self.draining.send_replace(true);
-        let workers = self.workers;
-        let done = tokio::task::spawn_blocking(move || {
-            workers.into_iter().try_for_each(|worker| match worker.thread.join() {
-                Ok(outcome) => outcome,
-                Err(_) => Err(io::Error::other("a worker panicked")),
-            })
-        });
-        match timeout(within, done).await {
-            Ok(done) => done??,
-            Err(_) => {
-                info!("some clients were not done in time");
-                self.shared.log.flush();
-                // Their threads would be waited for.
-                std::process::exit(0);
+        if timeout(within, self.clients.recv()).await.is_err() {
+            info!("some clients were not done in time");
+        }
+        self.finished.send_replace(true);
+        for worker in self.workers {
+            match worker.thread.join() {
+                Ok(outcome) => outcome?,
+                Err(_) => bail!("a worker panicked"),
             }
         }
         Ok(())

@@ -39,8 +39,19 @@ pub struct Listener {
     pub tls: bool,
 }
 
+/// What a worker goes through, each false until it has come.
+#[derive(Debug, Clone)]
+pub struct Phases {
+    /// There are routes: clients are accepted.
+    pub open: watch::Receiver<bool>,
+    /// No more are, and those that are there are answered.
+    pub draining: watch::Receiver<bool>,
+    /// All have been, by all workers.
+    pub finished: watch::Receiver<bool>,
+}
+
 impl Worker {
-    /// Starts one. It accepts as soon as `open` is true, until `draining` is true, and ends when the last of its clients has been answered.
+    /// Starts one. Each of its clients holds `clients`.
     ///
     /// # Errors
     /// There can be no further thread.
@@ -48,13 +59,13 @@ impl Worker {
         number: usize,
         listeners: Vec<Listener>,
         shared: Arc<Shared>,
-        open: watch::Receiver<bool>,
-        draining: watch::Receiver<bool>,
+        phases: Phases,
+        clients: mpsc::Sender<()>,
     ) -> io::Result<Self> {
         let (streams, opened) = mpsc::channel(STREAMS_WAITING_MAX);
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            LocalSet::new().block_on(&runtime, work(listeners, shared, (open, draining), opened))
+            LocalSet::new().block_on(&runtime, work(listeners, shared, phases, clients, opened))
         })?;
         Ok(Self { streams, thread })
     }
@@ -63,7 +74,8 @@ impl Worker {
 async fn work(
     listeners: Vec<Listener>,
     shared: Arc<Shared>,
-    (mut open, mut draining): (watch::Receiver<bool>, watch::Receiver<bool>),
+    mut phases: Phases,
+    clients: mpsc::Sender<()>,
     mut opened: mpsc::Receiver<Opened>,
 ) -> io::Result<()> {
     let site = Rc::new(Site::new(shared.clone()));
@@ -82,26 +94,26 @@ async fn work(
         }
     });
     tokio::select! {
-        _ = open.wait_for(|open| *open) => {}
-        _ = draining.wait_for(|draining| *draining) => {}
+        _ = phases.open.wait_for(|open| *open) => {}
+        _ = phases.draining.wait_for(|draining| *draining) => {}
     }
-    // Held by every client.
-    let (clients, mut gone) = mpsc::channel::<()>(1);
     let mut accepting = Vec::new();
     for listener in listeners {
         listener.socket.set_nonblocking(true)?;
         let socket = TcpListener::from_std(listener.socket)?;
         let tls = listener.tls.then(|| shared.tls.clone());
-        let accept = accept(socket, tls, shared.clone(), site.clone(), draining.clone(), clients.clone());
+        let accept =
+            accept(socket, tls, shared.clone(), site.clone(), phases.draining.clone(), clients.clone());
         accepting.push(spawn_local(accept));
     }
     // vamosd gone without a word is no reason to end: the channel is what tells.
-    let _ = draining.wait_for(|draining| *draining).await;
+    let _ = phases.draining.wait_for(|draining| *draining).await;
     for accept in accepting {
         accept.abort();
     }
     drop(clients);
-    let _ = gone.recv().await;
+    // Clients of other threads are answered over guests' streams of this one.
+    let _ = phases.finished.wait_for(|finished| *finished).await;
     shared.log.flush();
     Ok(())
 }

@@ -153,7 +153,7 @@ impl Recipe {
         let cgroup = self.make_cgroup().map_err(StartError::Cgroup)?;
         let mut process = Process { pidfd: None, cgroup };
         let (ours, theirs) = UnixStream::pair().map_err(ChannelError::Io)?;
-        let (log, log_writer) = pipe().map_err(ChannelError::Io)?;
+        let (log, log_writer) = log_pipe().map_err(ChannelError::Io)?;
         let first = self.spawn(theirs, log_writer)?;
         if let Some(group) = &process.cgroup {
             group.add(first.id()).map_err(StartError::Cgroup)?;
@@ -314,7 +314,7 @@ pub(crate) fn reap_first(mut first: Child, kill: bool) {
 }
 
 /// A pipe whose writer never blocks: a cell must not wait for its log.
-pub(crate) fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+pub(crate) fn log_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
     use rustix::fs::{OFlags, fcntl_setfl};
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     fcntl_setfl(&writer, OFlags::NONBLOCK)?;

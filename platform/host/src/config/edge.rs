@@ -13,6 +13,8 @@ use crate::names::ServiceName;
 /// The process that serves HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
+    /// Its program; beside the cell's if it is not given.
+    pub binary: Option<PathBuf>,
     /// Where clients connect without TLS.
     pub listen: Vec<SocketAddr>,
     /// Where they connect with it.
@@ -51,6 +53,7 @@ pub(super) fn edge(table: Fields<'_>) -> Edge {
         parsed.collect::<Vec<SocketAddr>>()
     };
     let edge = Edge {
+        binary: table.text("binary").map(PathBuf::from),
         listen: addresses("listen"),
         listen_tls: addresses("listen_tls"),
         // The range makes the conversion exact.

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use tokio::net::unix::pipe;
 use tokio::time::timeout;
 use tracing::{debug, info};
 use vamos_channel::{Channel, ChannelError};
@@ -18,7 +19,7 @@ use vamos_proto::edge::{FromEdge, Listener, Start, ToEdge, from_edge, to_edge};
 use super::{CGROUP, EdgeError, Recipe};
 use crate::cell::adopt::{self, uid_of};
 use crate::cell::logs;
-use crate::cell::spawn::{Process, pipe, reap_first};
+use crate::cell::spawn::{Process, log_pipe, reap_first};
 use crate::limits::{CELL_ADOPT_MAX, EDGE_START_MAX};
 
 /// vamosd's end of the channel.
@@ -57,14 +58,16 @@ impl Recipe {
         let cgroup = group.transpose().map_err(failed("make the control group", CGROUP))?;
         let mut process = Process { pidfd: None, cgroup };
         let (ours, theirs) = UnixStream::pair().map_err(ChannelError::Io)?;
-        let (log, log_writer) = pipe().map_err(ChannelError::Io)?;
+        let (log, log_writer) = log_pipe().map_err(ChannelError::Io)?;
         let first = self.spawn(theirs, log_writer)?;
         if let Some(group) = &process.cgroup {
             group.add(first.id()).map_err(failed("use the control group", CGROUP))?;
         }
+        let kept_log = log.as_fd().try_clone_to_owned().map_err(ChannelError::Io)?;
         tokio::spawn(logs::relay_as("edge", log));
         let mut channel = EdgeChannel::new(ours).map_err(ChannelError::Io)?;
-        let introduced = timeout(EDGE_START_MAX, self.introduce(listeners, &mut channel, &mut process)).await;
+        let introduced =
+            timeout(EDGE_START_MAX, self.introduce((kept_log, listeners), &mut channel, &mut process)).await;
         let introduced = introduced.unwrap_or(Err(EdgeError::Slow));
         // It only forks: by now it has ended, or ends with the channel.
         reap_first(first, introduced.is_err());
@@ -97,7 +100,7 @@ impl Recipe {
 
     async fn introduce(
         &self,
-        listeners: &Listeners,
+        (kept_log, listeners): (OwnedFd, &Listeners),
         channel: &mut EdgeChannel,
         process: &mut Process,
     ) -> Result<u32, EdgeError> {
@@ -107,7 +110,7 @@ impl Recipe {
         let log = log.map_err(failed("open", self.access_log.display()))?;
         let about = listeners.iter().map(|(about, _)| about.clone()).collect();
         let start = Start { listeners: about, ..self.start.clone() };
-        let mut fds = vec![rendezvous.as_fd(), log.as_fd()];
+        let mut fds = vec![rendezvous.as_fd(), kept_log.as_fd(), log.as_fd()];
         fds.extend(listeners.iter().map(|(_, socket)| socket.as_fd()));
         channel.send(to_edge::Message::Start(start), &fds).await?;
         let mut pid = 0;
@@ -141,7 +144,9 @@ impl Recipe {
             if sender.uid.as_raw() != self.start.uid || uid_of(sender.pid) != Some(self.start.uid) {
                 return Err(adopt::AdoptError::Stranger("it has another user"));
             }
-            let channel = EdgeChannel::new(socket.into_std()?)?;
+            let (channel, mut fds) = (EdgeChannel::new(socket.into_std()?)?, fds.into_iter());
+            let log = fds.next().ok_or(adopt::AdoptError::Kept("descriptors are missing"))?;
+            tokio::spawn(logs::relay_as("edge", pipe::Receiver::from_owned_fd(log)?));
             Ok(Some((channel, kept.listeners.into_iter().zip(fds).collect())))
         };
         match timeout(CELL_ADOPT_MAX, found).await.unwrap_or(Err(adopt::AdoptError::Silent)) {

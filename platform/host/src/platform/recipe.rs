@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use rustix::process::{Resource, getrlimit};
 use vamos_proto::cell::{Binding, Limits, Start};
 use vamos_proto::edge as edge_proto;
 use vamos_sandbox::Enforcement;
@@ -128,7 +129,7 @@ pub(super) fn edge_recipe(
     let directory = directories.edge();
     let threads = u64::from(wanted.workers) + EDGE_THREADS_BESIDES;
     Some(edge::Recipe {
-        binary: config.cell_binary.with_file_name("vamos-edge"),
+        binary: wanted.binary.clone().unwrap_or_else(|| config.cell_binary.with_file_name("vamos-edge")),
         access_log: wanted.access_log.clone().unwrap_or_else(|| directories.access_log()),
         rendezvous: directories.edge_rendezvous(),
         listen: plain.chain(tls).collect(),
@@ -138,7 +139,8 @@ pub(super) fn edge_recipe(
             directory: directory.display().to_string(),
             best_effort: config.enforcement == Enforcement::BestEffort,
             limits: Some(Limits {
-                open_files: wanted.open_files,
+                // What this vamosd may not have it cannot give.
+                open_files: wanted.open_files.min(getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)),
                 threads,
                 file_bytes: config.cells.file_bytes,
             }),
