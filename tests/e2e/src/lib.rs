@@ -1,6 +1,7 @@
 //! The stage of the end-to-end tests: guests that boot when the first case wants them, and serve all.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -25,6 +26,32 @@ pub const BETA: &str = "beta";
 /// The UML guest.
 pub const GAMMA: &str = "gamma";
 
+/// The QEMU guest with servers of the web.
+pub const WEB: &str = "web";
+
+/// What of [`WEB`] is published, and where in the guest it is.
+const SITES: &[(&str, &str)] = &[
+    ("nginx", "upstream = 'http://127.0.0.1:8081'"),
+    ("apache", "upstream = 'http://127.0.0.1:8082'"),
+    ("php", "upstream = 'fastcgi://unix:/tmp/web/php.sock', root = '/tmp/web/www'"),
+    ("django", "upstream = 'unix:/tmp/web/django.sock'"),
+    ("node", "upstream = 'http://127.0.0.1:8083'"),
+    ("tomcat", "upstream = 'http://127.0.0.1:8084'"),
+];
+
+/// What [`WEB`] has in `/web`.
+const SERVERS: &[&str] = &[
+    "nginx.conf",
+    "apache.conf",
+    "php-fpm.conf",
+    "index.php",
+    "application.py",
+    "server.js",
+    "server.xml",
+    "web.xml",
+    "start.sh",
+];
+
 /// What cases share. Everything on it is started once, when it is first wanted.
 #[derive(Debug, Default)]
 pub struct Stage {
@@ -33,6 +60,7 @@ pub struct Stage {
     alpha: OnceLock<Result<Vm, String>>,
     beta: OnceLock<Result<Vm, String>>,
     gamma: OnceLock<Result<Vm, String>>,
+    web: OnceLock<Result<(Host, Vm), String>>,
 }
 
 impl Stage {
@@ -88,6 +116,26 @@ impl Stage {
     /// When it does not boot.
     pub fn gamma(&self) -> Result<&Vm> {
         once(&self.gamma, || self.host()?.boot(GAMMA, &self.equip(Guest::uml())?))
+    }
+
+    /// A QEMU guest whose servers are being started, and the host that publishes them.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn web(&self) -> Result<(&Host, &Vm)> {
+        let (host, vm) = once(&self.web, || {
+            let config = HostConfig::new().vm(WEB);
+            let config = SITES.iter().fold(config, |config, (site, door)| config.publish(WEB, site, door));
+            let host = self.lab()?.host(&config)?;
+            let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+            let guest = SERVERS.iter().fold(Guest::qemu().memory(1024).with_debian(), |guest, name| {
+                guest.file(format!("/web/{name}"), files.join(name))
+            });
+            let vm = host.boot(WEB, &guest)?;
+            vm.run("sh /web/start.sh")?;
+            Ok((host, vm))
+        })?;
+        Ok((host, vm))
     }
 
     /// Puts the programs of `tests/guest` into a guest.

@@ -16,7 +16,7 @@ const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Where the binaries are.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
-    /// vamosd, with vamos-cell beside it.
+    /// vamosd, with vamos-cell and vamos-edge beside it.
     pub vamosd: PathBuf,
     /// vamosctl.
     pub vamosctl: PathBuf,
@@ -37,7 +37,16 @@ impl Artifacts {
     pub fn build_host(run: &RunDir) -> Result<Self> {
         let target = target_directory()?;
         let mut command = cargo_command();
-        command.args(["build", "--release", "--package", "vamos-host", "--package", "vamos-cell"]);
+        command.args([
+            "build",
+            "--release",
+            "--package",
+            "vamos-host",
+            "--package",
+            "vamos-cell",
+            "--package",
+            "vamos-edge",
+        ]);
         build(command.args(["--package", "vamos-ctl", "--bins"]), run.path())?;
         let release = target.join("release");
         let guest = target.join(GUEST_TARGET).join("release");

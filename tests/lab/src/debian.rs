@@ -11,7 +11,18 @@ use crate::cache::{Cache, Inputs};
 use crate::process::output;
 
 /// What guests have on it; what those depend on comes with them.
-const PACKAGES: &[&str] = &["python3", "python3-psycopg"];
+const PACKAGES: &[&str] = &[
+    "python3",
+    "python3-psycopg",
+    // The servers that the edge is tried with.
+    "nginx-light",
+    "apache2",
+    "php-fpm",
+    "gunicorn",
+    "python3-django",
+    "nodejs",
+    "tomcat10",
+];
 
 /// Nobody reads these in a guest.
 const LEFT_OUT: &[&str] =

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,12 +35,28 @@ const START_AGENT: &str = "vamos-agent run >/run/agent.log 2>&1 &\n\
     for try in $(seq 300); do grep -q 'vamos-agent: ready' /run/agent.log && exit 0; sleep 0.1; done\n\
     cat /run/agent.log >&2; exit 1";
 
+/// A VM and what it is bound to.
+#[derive(Debug, Clone)]
+struct Binding {
+    vm: String,
+    service: String,
+    kind: &'static str,
+    settings: String,
+}
+
+impl Binding {
+    fn new(vm: &str, service: &str, kind: &'static str, settings: &str) -> Self {
+        Self { vm: vm.to_owned(), service: service.to_owned(), kind, settings: settings.to_owned() }
+    }
+}
+
 /// What vamosd is told: VMs and who is bound to what.
 #[derive(Debug, Clone, Default)]
 pub struct HostConfig {
     vms: Vec<String>,
-    bindings: Vec<(String, String, String)>,
+    bindings: Vec<Binding>,
     settings: String,
+    published: String,
     own_network: bool,
     disk: Option<Disk>,
 }
@@ -67,7 +84,19 @@ impl HostConfig {
     /// As [`HostConfig::bind`], with more lines of TOML for the binding: its policy and quota.
     #[must_use]
     pub fn bind_with(mut self, vm: &str, service: &str, settings: &str) -> Self {
-        self.bindings.push((vm.to_owned(), service.to_owned(), settings.to_owned()));
+        self.bindings.push(Binding::new(vm, service, "sql", settings));
+        self
+    }
+
+    /// Publishes a server of a VM's guest, under the host `SERVICE.example`: `door` says where in the guest it is, as
+    /// settings of TOML. There is an edge then, on a port of loopback that [`Host::edge`] tells.
+    #[must_use]
+    pub fn publish(mut self, vm: &str, service: &str, door: &str) -> Self {
+        if self.published.is_empty() {
+            self.published = "[edge]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        }
+        let _ = write!(self.published, "[[route]]\nhost = \"{service}.example\"\nto = \"{vm}/{service}\"\n");
+        self.bindings.push(Binding::new(vm, service, "http", &format!("door = {{ {door} }}")));
         self
     }
 
@@ -106,13 +135,14 @@ impl HostConfig {
         for vm in &self.vms {
             let _ = write!(text, "[[vm]]\nname = \"{vm}\"\n");
         }
-        for service in self.bindings.iter().map(|(_, service, _)| service).collect::<BTreeSet<_>>() {
-            let _ = write!(text, "[[service]]\nname = \"{service}\"\nkind = \"sql\"\n");
+        let services = self.bindings.iter().map(|binding| (&binding.service, binding.kind));
+        for (service, kind) in services.collect::<BTreeSet<_>>() {
+            let _ = write!(text, "[[service]]\nname = \"{service}\"\nkind = \"{kind}\"\n");
         }
-        for (vm, service, settings) in &self.bindings {
+        for Binding { vm, service, settings, .. } in &self.bindings {
             let _ = write!(text, "[[binding]]\nvm = \"{vm}\"\nservice = \"{service}\"\n{settings}\n");
         }
-        text
+        text + &self.published
     }
 }
 
@@ -212,6 +242,16 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// Where the edge listens.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn edge(&self) -> Result<SocketAddr> {
+        let status = self.ctl_json(&["edge"])?;
+        let address = status["listeners"][0].as_str().context("no listener in vamosctl edge")?;
+        Ok(address.parse()?)
     }
 
     /// Boots a guest as one of the declared VMs and starts the agent in it.

@@ -14,6 +14,7 @@ mod psql;
 mod snapshot;
 mod transfer;
 mod uml;
+mod web;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ fn main() -> Result<ExitCode> {
         keeper::CASES,
         migration::CASES,
         snapshot::CASES,
+        web::CASES,
         demo::CASES,
     ];
     let trials = groups.into_iter().flatten().map(|(name, case)| {

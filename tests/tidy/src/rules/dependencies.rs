@@ -34,7 +34,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         libraries: &["anyhow"],
-        folders: &["platform/cell", "platform/host", "platform/ctl", "guest-agents/agent"],
+        folders: &["platform/cell", "platform/host", "platform/ctl", "http-pv/edge", "guest-agents/agent"],
         instead: "thiserror with a #[source]: this is a library",
     },
     Place {
