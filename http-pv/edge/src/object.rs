@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
+use vamos_http_message::part::{Asked, Part, Representation};
 use vamos_http_message::{Body, BodyError};
 
 use crate::limits::OBJECT_READ_BYTES;
@@ -23,26 +23,6 @@ use crate::upstream::{Target, failure};
 
 /// Names the object, as "bucket/key".
 pub const OBJECT: HeaderName = HeaderName::from_static("vamos-object");
-
-/// What of a request decides which part of an object is the answer.
-#[derive(Debug)]
-pub struct Asked {
-    method: Method,
-    fields: HeaderMap,
-}
-
-impl Asked {
-    /// That part of a request.
-    pub fn of(request: &Request<Body>) -> Self {
-        let mut fields = HeaderMap::new();
-        for name in [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
-            for value in request.headers().get_all(&name) {
-                fields.append(name.clone(), value.clone());
-            }
-        }
-        Self { method: request.method().clone(), fields }
-    }
-}
 
 /// `response`, with the object in it if it names one.
 pub async fn handed_off(shared: &Shared, asked: Asked, mut response: Response<Body>) -> Response<Body> {
@@ -75,21 +55,12 @@ pub async fn handed_off(shared: &Shared, asked: Asked, mut response: Response<Bo
     handed
 }
 
-/// What is sent of an object.
-#[derive(Debug, PartialEq, Eq)]
-enum Part {
-    Whole,
-    Range(Range<u64>),
-    NotModified,
-    PreconditionFailed,
-    Unsatisfiable,
-}
-
 fn answer(asked: Asked, head: http::response::Parts, object: OpenObject) -> io::Result<Response<Body>> {
     let length = object.about.bytes;
     let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(object.about.modified_ns);
     let tag = format!("\"{}\"", object.about.version);
-    let part = part(&asked, &tag, modified, length);
+    let about = Representation { tag: Some(&tag), modified: Some(modified), length };
+    let part = asked.part(&about);
     let mut response = Response::from_parts(head, Body::Empty);
     response.headers_mut().remove(CONTENT_LENGTH);
     let mut say = |name: HeaderName, value: String| {
@@ -117,7 +88,7 @@ fn answer(asked: Asked, head: http::response::Parts, object: OpenObject) -> io::
     if status != StatusCode::NOT_MODIFIED {
         say_length(&mut response, range.end - range.start);
     }
-    if asked.method != Method::HEAD && !range.is_empty() {
+    if !asked.is_head() && !range.is_empty() {
         *response.body_mut() = content(object, range)?;
     }
     Ok(response)
@@ -125,77 +96,6 @@ fn answer(asked: Asked, head: http::response::Parts, object: OpenObject) -> io::
 
 fn say_length(response: &mut Response<Body>, length: u64) {
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
-}
-
-/// Which part of an object is the answer (RFC 9110, sections 13.2.2 and 14.2).
-fn part(asked: &Asked, tag: &str, modified: SystemTime, length: u64) -> Part {
-    let field = |name: &HeaderName| asked.fields.get(name).and_then(|value| value.to_str().ok());
-    // Times have whole seconds there.
-    let since = |text: &str| {
-        let then = httpdate::parse_http_date(text).ok()?;
-        let seconds =
-            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_secs()).ok();
-        Some(seconds(modified)? > seconds(then)?)
-    };
-    let lists = |name: &HeaderName, weakly: bool| {
-        let mut values = asked.fields.get_all(name).iter().filter_map(|value| value.to_str().ok()).peekable();
-        values.peek()?;
-        Some(
-            values
-                .flat_map(|value| value.split(','))
-                .map(str::trim)
-                .any(|item| item == "*" || item == tag || weakly && item.strip_prefix("W/") == Some(tag)),
-        )
-    };
-    match lists(&IF_MATCH, false) {
-        Some(false) => return Part::PreconditionFailed,
-        Some(true) => {}
-        None if field(&IF_UNMODIFIED_SINCE).and_then(since) == Some(true) => return Part::PreconditionFailed,
-        None => {}
-    }
-    let reads = [Method::GET, Method::HEAD].contains(&asked.method);
-    match lists(&IF_NONE_MATCH, true) {
-        Some(true) if reads => return Part::NotModified,
-        Some(true) => return Part::PreconditionFailed,
-        Some(false) => {}
-        None if reads && field(&IF_MODIFIED_SINCE).and_then(since) == Some(false) => {
-            return Part::NotModified;
-        }
-        None => {}
-    }
-    let Some(range) = field(&RANGE).filter(|_| asked.method == Method::GET) else { return Part::Whole };
-    match field(&IF_RANGE) {
-        Some(given) if given.starts_with('"') && given != tag => return Part::Whole,
-        Some(given) if given.starts_with("W/") => return Part::Whole,
-        Some(given) if !given.starts_with('"') && since(given) != Some(false) => return Part::Whole,
-        _ => {}
-    }
-    match ranges(range, length) {
-        // Several are sent as the whole, which is allowed, and is what most of their askers deserve.
-        None => Part::Whole,
-        Some(None) => Part::Unsatisfiable,
-        Some(Some(range)) => Part::Range(range),
-    }
-}
-
-/// The one range of a Range field: `None` if there is not one, `Some(None)` if it is beyond the end.
-fn ranges(field: &str, length: u64) -> Option<Option<Range<u64>>> {
-    let range = field.strip_prefix("bytes=")?.trim();
-    let (first, last) = range.split_once('-')?;
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
-    };
-    if first.is_empty() {
-        let suffix = number(last)?;
-        return Some((suffix > 0 && length > 0).then(|| length.saturating_sub(suffix)..length));
-    }
-    let first = number(first)?;
-    let last = if last.is_empty() { u64::MAX } else { number(last)? };
-    if last < first {
-        return None;
-    }
-    Some((first < length).then(|| first..last.saturating_add(1).min(length)))
 }
 
 fn content(object: OpenObject, range: Range<u64>) -> io::Result<Body> {
@@ -243,59 +143,5 @@ where
 
     fn size_hint(&self) -> http_body::SizeHint {
         http_body::SizeHint::with_exact(self.left)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_part_is_what_conditions_and_ranges_say() {
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_500);
-        let (before, after) = ("Mon, 12 Jan 1970 13:46:39 GMT", "Mon, 12 Jan 1970 13:46:40 GMT");
-        let of = |method: &Method, fields: &[(&HeaderName, &str)]| {
-            let mut all = HeaderMap::new();
-            for (name, value) in fields {
-                all.append((*name).clone(), HeaderValue::from_str(value).unwrap());
-            }
-            part(&Asked { method: method.clone(), fields: all }, "\"v\"", modified, 100)
-        };
-        let get = |fields: &[(&HeaderName, &str)]| of(&Method::GET, fields);
-        for (fields, expected) in [
-            (&[][..], Part::Whole),
-            (&[(&RANGE, "bytes=0-9")], Part::Range(0..10)),
-            (&[(&RANGE, "bytes=90-")], Part::Range(90..100)),
-            (&[(&RANGE, "bytes=-5")], Part::Range(95..100)),
-            (&[(&RANGE, "bytes=-500")], Part::Range(0..100)),
-            (&[(&RANGE, "bytes=0-18446744073709551615")], Part::Range(0..100)),
-            (&[(&RANGE, "bytes=0-99999999999999999999999")], Part::Range(0..100)),
-            (&[(&RANGE, "bytes=100-")], Part::Unsatisfiable),
-            (&[(&RANGE, "bytes=-0")], Part::Unsatisfiable),
-            (&[(&RANGE, "bytes=9-0")], Part::Whole),
-            (&[(&RANGE, "bytes=0-1,5-6")], Part::Whole),
-            (&[(&RANGE, "bytes=+1-2")], Part::Whole),
-            (&[(&RANGE, "lines=0-1")], Part::Whole),
-            (&[(&RANGE, "bytes=0-9"), (&IF_RANGE, "\"v\"")], Part::Range(0..10)),
-            (&[(&RANGE, "bytes=0-9"), (&IF_RANGE, "\"w\"")], Part::Whole),
-            (&[(&RANGE, "bytes=0-9"), (&IF_RANGE, "W/\"v\"")], Part::Whole),
-            (&[(&RANGE, "bytes=0-9"), (&IF_RANGE, after)], Part::Range(0..10)),
-            (&[(&RANGE, "bytes=0-9"), (&IF_RANGE, before)], Part::Whole),
-            (&[(&IF_NONE_MATCH, "\"a\", W/\"v\"")], Part::NotModified),
-            (&[(&IF_NONE_MATCH, "*")], Part::NotModified),
-            (&[(&IF_NONE_MATCH, "\"a\""), (&IF_MODIFIED_SINCE, after)], Part::Whole),
-            (&[(&IF_MODIFIED_SINCE, after)], Part::NotModified),
-            (&[(&IF_MODIFIED_SINCE, before)], Part::Whole),
-            (&[(&IF_MODIFIED_SINCE, "once")], Part::Whole),
-            (&[(&IF_MATCH, "\"a\"")], Part::PreconditionFailed),
-            (&[(&IF_MATCH, "W/\"v\"")], Part::PreconditionFailed),
-            (&[(&IF_MATCH, "\"v\""), (&IF_UNMODIFIED_SINCE, before)], Part::Whole),
-            (&[(&IF_UNMODIFIED_SINCE, before)], Part::PreconditionFailed),
-            (&[(&IF_UNMODIFIED_SINCE, after)], Part::Whole),
-        ] {
-            assert_eq!(get(fields), expected, "{fields:?}");
-        }
-        assert_eq!(of(&Method::HEAD, &[(&RANGE, "bytes=0-9")]), Part::Whole);
-        assert_eq!(of(&Method::POST, &[(&IF_NONE_MATCH, "*")]), Part::PreconditionFailed);
     }
 }

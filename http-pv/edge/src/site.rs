@@ -13,6 +13,7 @@ use http::uri::Authority;
 use http::{HeaderName, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Limited;
+use vamos_http_message::part::Asked;
 use vamos_http_message::{Body, BodyError, hop};
 use vamos_http_server::{Handler, Peer, Refusal, Upgrade};
 
@@ -65,7 +66,7 @@ impl Site {
         if let Some(Upgrade(protocol)) = request.extensions().get::<Upgrade>().cloned() {
             return switch(route, self.draw(), request, &protocol).await;
         }
-        let asked = object::Asked::of(&request);
+        let asked = Asked::of(&request);
         let response = exchange(route, self.draw(), request).await;
         object::handed_off(&self.shared, asked, response).await
     }
