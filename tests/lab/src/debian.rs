@@ -54,6 +54,8 @@ fn make(suite: &str, directory: &Path) -> Result<()> {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--variant=minbase", &format!("--include={}", PACKAGES.join(","))]);
     command.args(LEFT_OUT.iter().map(|path| format!("--dpkgopt=path-exclude={path}")));
+    // Java's packages link their manuals there, whether they are or not.
+    command.arg("--essential-hook=mkdir -p \"$1/usr/share/man/man1\"");
     output(command.arg("--format=directory").arg(suite).arg(&root))?;
     let used = output(Command::new("du").args(["--summarize", "--block-size=1M"]).arg(&root))?;
     let used: u64 =

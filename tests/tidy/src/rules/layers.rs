@@ -46,6 +46,7 @@ const LAYERS: &[Arrows] = &[
     // Paravirtual HTTP.
     arrows("vamos-http-message", "http-pv/message", &[]),
     arrows("vamos-http-handover", "http-pv/handover", &["vamos-proto", "vamos-sandbox", "vamos-service"]),
+    arrows("vamos-http-cache", "http-pv/cache", &["vamos-http-message"]),
     arrows("vamos-http-connector", "http-pv/connector", &["vamos-http-message"]),
     arrows("vamos-http-server", "http-pv/server", &["vamos-http-message"]),
     arrows(
@@ -57,6 +58,7 @@ const LAYERS: &[Arrows] = &[
             "vamos-channel",
             "vamos-http-message",
             "vamos-http-server",
+            "vamos-http-cache",
             "vamos-http-handover",
         ],
     ),
