@@ -30,7 +30,7 @@ pub const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub const GATHERED_BYTES_MAX: u64 = 64 << 10;
 
 /// Longest the rest of such an answer is waited for.
-pub const GATHERED_WITHIN: Duration = Duration::from_millis(2);
+pub const GATHERED_WITHIN: Duration = Duration::from_millis(10);
 
 /// Largest head that the server may answer with, bytes.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 128 << 10;

@@ -212,6 +212,7 @@ impl Edge {
             to_edge::Message::Link(link) => return self.link(link.vm, fds),
             to_edge::Message::Unlink(unlink) => return self.shared.unlink(&unlink.vm),
             to_edge::Message::Purge(purge) => {
+                self.shared.purge(&purge);
                 from_edge::Message::Done(Done { request: purge.request, error: String::new() })
             }
             to_edge::Message::Stats(stats) => from_edge::Message::Stats(self.shared.stats(stats.request)),

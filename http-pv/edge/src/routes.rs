@@ -18,8 +18,8 @@ pub struct Route {
     pub https_only: bool,
     /// Largest body of a request, bytes; 0 is the edge's default.
     pub request_bytes_max: u64,
-    /// Largest share of the cache for each target, bytes.
-    pub cache_bytes: u64,
+    /// Answers may be kept.
+    pub caches: bool,
 }
 
 /// All routes.
@@ -37,6 +37,18 @@ impl Routes {
     /// Those of a configuration. Targets that are known keep what is known of them.
     pub fn new(configured: Vec<edge::Route>, targets: &Targets) -> Self {
         let mut routes = Self::default();
+        // A target of several routes has the most that one of them gives it.
+        let mut room: HashMap<TargetName, u64> = HashMap::new();
+        for route in &configured {
+            for target in &route.targets {
+                let name = TargetName { vm: target.vm.clone(), binding: target.binding.clone() };
+                let given = room.entry(name).or_default();
+                *given = route.cache_bytes.max(*given);
+            }
+        }
+        for (name, room) in room {
+            targets.target(name).give_room(room);
+        }
         for route in configured {
             let host = route.host.to_ascii_lowercase();
             let list = match host.strip_prefix("*.") {
@@ -53,7 +65,7 @@ impl Routes {
                 targets: route.targets.into_iter().map(share).collect(),
                 https_only: route.https_only,
                 request_bytes_max: route.request_bytes_max,
-                cache_bytes: route.cache_bytes,
+                caches: route.cache_bytes > 0,
             }));
         }
         let lists = routes.named.values_mut().chain(routes.below.values_mut());

@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc;
+use vamos_http_cache::Purge;
 use vamos_http_server::tls::{CertificateError, Certificates, Tls};
-use vamos_proto::edge::{Configure, Stats};
+use vamos_proto::edge::{self, Configure, Stats};
 
 use crate::access_log::AccessLog;
 use crate::link::Link;
@@ -113,6 +114,21 @@ impl Shared {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if links.get(vm).is_some_and(|present| Arc::ptr_eq(present, link)) {
             links.remove(vm);
+        }
+    }
+
+    /// Removes what is kept of a target's answers.
+    pub fn purge(&self, purge: &edge::Purge) {
+        let what = match &purge.what {
+            Some(edge::purge::What::Url(url)) => Purge::Url(url),
+            Some(edge::purge::What::Tag(tag)) => Purge::Tag(tag),
+            Some(edge::purge::What::All(_)) | None => Purge::All,
+        };
+        let of = |target: &&Arc<Target>| {
+            target.name.vm == purge.vm && (purge.binding.is_empty() || target.name.binding == purge.binding)
+        };
+        for target in self.targets.all().iter().filter(of) {
+            target.cache().purge(what);
         }
     }
 

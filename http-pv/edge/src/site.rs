@@ -13,6 +13,7 @@ use http::uri::Authority;
 use http::{HeaderName, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Limited;
+use vamos_http_cache::{Origin, fetch};
 use vamos_http_message::part::Asked;
 use vamos_http_message::{Body, BodyError, hop};
 use vamos_http_server::{Handler, Peer, Refusal, Upgrade};
@@ -66,9 +67,29 @@ impl Site {
         if let Some(Upgrade(protocol)) = request.extensions().get::<Upgrade>().cloned() {
             return switch(route, self.draw(), request, &protocol).await;
         }
-        let asked = Asked::of(&request);
-        let response = exchange(route, self.draw(), request).await;
-        object::handed_off(&self.shared, asked, response).await
+        let draw = self.draw();
+        let shared = self.shared.clone();
+        let origin: Origin = Arc::new({
+            let route = route.clone();
+            move |request: Request<Body>| {
+                let (shared, route) = (shared.clone(), route.clone());
+                Box::pin(async move {
+                    let asked = Asked::of(&request);
+                    let response = exchange(&route, draw, request).await;
+                    object::handed_off(&shared, asked, response).await
+                })
+            }
+        });
+        // The target that would be asked has what it would say.
+        let target = route.choose(draw, &[]).filter(|_| route.caches);
+        let Some((target, cache)) =
+            target.map(|target| (target, target.cache())).filter(|(_, cache)| cache.keeps())
+        else {
+            return origin(request).await;
+        };
+        let mut response = fetch(&cache, SystemTime::now, request, &origin).await;
+        response.extensions_mut().get_or_insert_with(|| target.clone());
+        response
     }
 }
 

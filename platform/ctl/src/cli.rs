@@ -81,6 +81,20 @@ pub enum Command {
     Certificate(Certificate),
     /// What the edge has counted, by VM and binding.
     Edge,
+    /// Remove answers from the cache: of one URL, with one tag, or all of a VM's.
+    Purge {
+        vm: String,
+        /// Only what this service has answered.
+        service: Option<String>,
+        /// As https://example.org/path?query.
+        #[arg(long, conflicts_with_all = ["tag", "all"])]
+        url: Option<String>,
+        /// That the server has given by Cache-Tag or Surrogate-Key.
+        #[arg(long, conflicts_with = "all")]
+        tag: Option<String>,
+        #[arg(long, required_unless_present_any = ["url", "tag"])]
+        all: bool,
+    },
     /// Let open streams finish, then replace the cell of a VM, or of every VM.
     Drain {
         /// The VM; all when left out.
@@ -278,6 +292,9 @@ pub struct SetRoute {
     /// Largest body of a request, bytes.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub request_bytes_max: u64,
+    /// Room for answers that may be kept, of each target, bytes; nothing is kept without.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub cache_bytes: u64,
 }
 
 /// Verbs of `certificate`.

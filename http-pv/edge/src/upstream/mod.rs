@@ -8,10 +8,11 @@ mod switch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use vamos_http_cache::Scope;
 use vamos_proto::edge::TargetStats;
 
 pub(crate) use exchange::failure;
@@ -40,6 +41,8 @@ pub struct Target {
     pub streams: Streams,
     /// Whether it answered lately.
     pub health: Health,
+    /// What is kept of its answers, with the room that a route gives it.
+    cache: RwLock<Arc<Scope>>,
     requests: AtomicU64,
     failed: AtomicU64,
     retried: AtomicU64,
@@ -52,10 +55,24 @@ impl Target {
             name,
             streams: Streams::default(),
             health: Health::default(),
+            cache: RwLock::new(Scope::new(0)),
             requests: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             retried: AtomicU64::new(0),
             latency: Mutex::new(latencies()),
+        }
+    }
+
+    /// Where its answers are kept.
+    pub fn cache(&self) -> Arc<Scope> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives its answers so much room, bytes. What was kept goes if that is another than before.
+    pub fn give_room(&self, room: u64) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.room() != room {
+            *cache = Scope::new(room);
         }
     }
 
@@ -71,6 +88,7 @@ impl Target {
 
     /// What was counted since the edge began.
     pub fn stats(&self) -> TargetStats {
+        let cached = self.cache().stats();
         let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         TargetStats {
             vm: self.name.vm.clone(),
@@ -82,7 +100,10 @@ impl Target {
             latency_p50_us: latency.value_at_quantile(0.5),
             latency_p99_us: latency.value_at_quantile(0.99),
             latency_p999_us: latency.value_at_quantile(0.999),
-            ..TargetStats::default()
+            cache_hits: cached.hits,
+            cache_misses: cached.misses,
+            cached_bytes: cached.bytes,
+            cached_objects: cached.objects,
         }
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 use vamos_proto::control::edge_client::EdgeClient;
 use vamos_proto::control::{
-    Certificate, EdgeStatsRequest, ListCertificatesRequest, ListRoutesRequest, RemoveCertificateRequest,
-    RemoveRouteRequest, Route, SetCertificateRequest,
+    Certificate, EdgeStatsRequest, ListCertificatesRequest, ListRoutesRequest, PurgeRequest,
+    RemoveCertificateRequest, RemoveRouteRequest, Route, SetCertificateRequest, purge_request,
 };
 use vamos_proto::edge;
 
@@ -29,7 +29,7 @@ pub async fn route(channel: Channel, verb: cli::Route, json: bool) -> Result<(),
                 targets: options.to,
                 https_only: options.https_only,
                 request_bytes_max: options.request_bytes_max,
-                cache_bytes: 0,
+                cache_bytes: options.cache_bytes,
             };
             let set = client.set_route(wanted).await?.into_inner();
             print(json, &shown(&set), &rows(std::slice::from_ref(&set)));
@@ -57,6 +57,7 @@ fn shown(route: &Route) -> Value {
         "targets": route.targets.iter().map(target).collect::<Vec<_>>(),
         "https_only": route.https_only,
         "request_bytes_max": route.request_bytes_max,
+        "cache_bytes": route.cache_bytes,
         "declared": declared,
     })
 }
@@ -117,6 +118,23 @@ fn about(certificate: &Certificate) -> Value {
     })
 }
 
+/// Removes what is kept.
+pub async fn purge(
+    channel: Channel,
+    (vm, service): (String, String),
+    (url, tag): (Option<String>, Option<String>),
+    json: bool,
+) -> Result<(), Failure> {
+    let what = match (url, tag) {
+        (Some(url), _) => purge_request::What::Url(url),
+        (None, Some(tag)) => purge_request::What::Tag(tag),
+        (None, None) => purge_request::What::All(true),
+    };
+    EdgeClient::new(channel).purge(PurgeRequest { vm: vm.clone(), service, what: Some(what) }).await?;
+    print(json, &json!({"purged": vm}), &format!("{vm}: removed from the cache\n"));
+    Ok(())
+}
+
 /// What the edge has counted.
 pub async fn stats(channel: Channel, json: bool) -> Result<(), Failure> {
     let status = EdgeClient::new(channel).stats(EdgeStatsRequest {}).await?.into_inner();
@@ -129,6 +147,10 @@ pub async fn stats(channel: Channel, json: bool) -> Result<(), Failure> {
             "requests": target.requests,
             "responses_5xx": target.responses_5xx,
             "retried": target.retried,
+            "cache_hits": target.cache_hits,
+            "cache_misses": target.cache_misses,
+            "cached_bytes": target.cached_bytes,
+            "cached_objects": target.cached_objects,
             "latency_p50_us": target.latency_p50_us,
             "latency_p99_us": target.latency_p99_us,
             "latency_p999_us": target.latency_p999_us,
@@ -141,6 +163,7 @@ pub async fn stats(channel: Channel, json: bool) -> Result<(), Failure> {
             target.requests.to_string(),
             target.responses_5xx.to_string(),
             target.retried.to_string(),
+            format!("{} / {}", target.cache_hits, target.cache_misses),
             format!("{} / {} / {}", target.latency_p50_us, target.latency_p99_us, target.latency_p999_us),
         ]
     };
@@ -163,7 +186,15 @@ pub async fn stats(channel: Channel, json: bool) -> Result<(), Failure> {
         stats.requests,
         stats.malformed,
         table(
-            &["to", "streams", "requests", "5xx", "retried", "latency p50 / p99 / p99.9, us"],
+            &[
+                "to",
+                "streams",
+                "requests",
+                "5xx",
+                "retried",
+                "cache hits / misses",
+                "latency p50 / p99 / p99.9, us"
+            ],
             &stats.targets.iter().map(row).collect::<Vec<_>>()
         ),
     );

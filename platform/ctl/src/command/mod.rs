@@ -21,6 +21,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Binding(verb) => binding::run(channel, verb, cli.json).await,
         Command::Route(verb) => edge::route(channel, verb, cli.json).await,
         Command::Certificate(verb) => edge::certificate(channel, verb, cli.json).await,
+        Command::Purge { vm, service, url, tag, .. } => {
+            edge::purge(channel, (vm, service.unwrap_or_default()), (url, tag), cli.json).await
+        }
         Command::Edge => edge::stats(channel, cli.json).await,
         Command::Drain { vm, deadline } => host::drain(channel, vm, deadline, cli.json).await,
         Command::Discard { vm } => host::discard(channel, vm, cli.json).await,

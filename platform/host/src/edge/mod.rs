@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use vamos_proto::edge::{Configure, Start, Stats};
+use vamos_proto::edge::{Configure, Purge, Start, Stats};
 use vamos_proto::id::VmId;
 use vamos_sandbox::cgroup::{CgroupLimits, Hierarchy};
 
@@ -107,6 +107,10 @@ enum Command {
     Unlink {
         vm: VmId,
     },
+    Purge {
+        purge: Box<Purge>,
+        reply: Reply<()>,
+    },
     Stats {
         reply: Reply<Status>,
     },
@@ -175,6 +179,14 @@ impl Edge {
     /// [`EdgeError`]: what is wrong with them, and nothing has changed; or there is no edge now, and the next has them.
     pub async fn configure(&self, configure: Configure) -> Result<(), EdgeError> {
         self.ask(EDGE_REPLY_MAX, |reply| Command::Configure { configure: Box::new(configure), reply }).await
+    }
+
+    /// Removes what is kept of a target's answers.
+    ///
+    /// # Errors
+    /// [`EdgeError`]; one that is started anew keeps nothing.
+    pub async fn purge(&self, purge: Purge) -> Result<(), EdgeError> {
+        self.ask(EDGE_REPLY_MAX, |reply| Command::Purge { purge: Box::new(purge), reply }).await
     }
 
     /// What it has counted.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use vamos_channel::ChannelError;
-use vamos_proto::edge::{Configure, Drain, Link, Listener, StatsRequest, Unlink, from_edge, to_edge};
+use vamos_proto::edge::{Configure, Drain, Link, Listener, Purge, StatsRequest, Unlink, from_edge, to_edge};
 
 use super::process::{Listeners, Running, listen};
 use super::{Command, EdgeError, Recipe, Reply, Status};
@@ -33,6 +33,7 @@ pub(super) struct Supervisor {
 enum Pending {
     /// It is to hold from now on if it is taken.
     Configured(Box<Configure>, Reply<()>),
+    Purged(Reply<()>),
     Stats(Reply<Status>),
 }
 
@@ -123,6 +124,8 @@ impl Supervisor {
                         self.configure = *configure;
                         let _ = reply.send(Err(EdgeError::None));
                     }
+                    // The next edge keeps nothing of before.
+                    Command::Purge { reply, .. } => drop(reply.send(Ok(()))),
                     Command::Stats { reply } => drop(reply.send(Err(EdgeError::None))),
                     Command::Link { .. } | Command::Unlink { .. } => {}
                     Command::Stop { reply, .. } => return Some(reply),
@@ -200,6 +203,11 @@ impl Supervisor {
                 to_edge::Message::Link(Link { vm: vm.to_string() })
             }
             Command::Unlink { vm } => to_edge::Message::Unlink(Unlink { vm: vm.to_string() }),
+            Command::Purge { purge, reply } => {
+                let request = self.request();
+                self.pending.insert(request, Pending::Purged(reply));
+                to_edge::Message::Purge(Purge { request, ..*purge })
+            }
             Command::Stats { reply } => {
                 let request = self.request();
                 self.pending.insert(request, Pending::Stats(reply));
@@ -225,7 +233,9 @@ impl Supervisor {
         match message {
             from_edge::Message::Done(done) => {
                 let pending = self.pending.remove(&done.request);
-                if let Some(Pending::Configured(configure, reply)) = pending {
+                if let Some(Pending::Purged(reply)) = pending {
+                    let _ = reply.send(Ok(()));
+                } else if let Some(Pending::Configured(configure, reply)) = pending {
                     let outcome = if done.error.is_empty() {
                         self.configure = *configure;
                         Ok(())

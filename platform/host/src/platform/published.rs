@@ -1,6 +1,6 @@
 //! What the edge serves: changed in the registry first, and in the edge with it.
 
-use vamos_proto::edge::{Certificate, Configure, Route};
+use vamos_proto::edge::{Certificate, Configure, Purge, Route};
 
 use super::{Platform, PlatformError};
 use crate::edge::{Edge, EdgeError, Status};
@@ -93,6 +93,14 @@ impl Platform {
     /// [`PlatformError`].
     pub async fn certificates(&self) -> Result<Vec<CertificateRow>, PlatformError> {
         self.registry(|registry| registry.certificates()).await
+    }
+
+    /// Removes what is kept of a target's answers.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn purge(&self, purge: Purge) -> Result<(), PlatformError> {
+        Ok(self.edge()?.purge(purge).await?)
     }
 
     /// What the edge is doing.

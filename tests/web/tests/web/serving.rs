@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vamos_proto::control::RemoveRouteRequest;
+use vamos_proto::control::{PurgeRequest, RemoveRouteRequest, purge_request};
 use vamos_proto::edge::{Route, Target};
 
 use crate::support::{Web, text};
@@ -122,4 +122,43 @@ async fn what_was_answered_is_logged_and_counted() {
     assert_eq!((&big["status"], &big["bytes"], &big["vm"]), (&200.into(), &(8 << 20).into(), &"web".into()));
     assert_eq!((&big["client"], &big["complete"]), (&"127.0.0.1".into(), &true.into()));
     assert_eq!(lines.iter().filter(|line| line["status"] == 400).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_costs_the_guest_nothing_until_it_is_purged() {
+    let web = Web::start().await;
+    let route = Route {
+        host: "*".into(),
+        prefix: "/".into(),
+        targets: vec![Target { vm: "web".into(), binding: "site".into(), weight: 1 }],
+        cache_bytes: 1 << 20,
+        ..Route::default()
+    };
+    web.control().set_route(route).await.unwrap();
+    let client = web.client().await;
+    let (_, first) = client.get("/cached").await;
+    let before = web.transitions().await;
+    for _ in 0..100 {
+        assert_eq!(client.get("/cached").await.1, first);
+    }
+    assert_eq!(web.transitions().await, before, "a hit is no transition");
+    let stats = web.stats().await.targets[0].clone();
+    assert_eq!((stats.cache_hits, stats.cache_misses, stats.cached_objects), (100, 1, 1), "{stats:?}");
+    let purge = |what| PurgeRequest { vm: "web".into(), service: String::new(), what: Some(what) };
+    let mut last = first;
+    for what in [
+        purge_request::What::Url("http://example.org/cached".into()),
+        purge_request::What::Tag("pages".into()),
+        purge_request::What::All(true),
+    ] {
+        web.control().purge(purge(what)).await.unwrap();
+        let (_, next) = client.get("/cached").await;
+        assert_ne!(next, last);
+        assert_eq!(client.get("/cached").await.1, next);
+        last = next;
+    }
+    web.control().purge(purge(purge_request::What::Tag("none".into()))).await.unwrap();
+    assert_eq!(client.get("/cached").await.1, last);
+    let nothing = PurgeRequest { vm: "web".into(), service: String::new(), what: None };
+    assert!(web.control().purge(nothing).await.is_err());
 }

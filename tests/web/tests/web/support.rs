@@ -28,7 +28,7 @@ use vamos_agent::run::{RunConfig, run};
 use vamos_host::config::Config;
 use vamos_proto::control::edge_client::EdgeClient;
 use vamos_proto::control::vms_client::VmsClient;
-use vamos_proto::control::{EdgeStats, EdgeStatsRequest, GetVmRequest};
+use vamos_proto::control::{EdgeStats, EdgeStatsRequest, GetVmRequest, StatsRequest};
 use vamos_proto::edge::Stats;
 
 /// Longest anything here may take.
@@ -150,6 +150,14 @@ impl Web {
         }
     }
 
+    /// Notifications between the guest and the host, both ways, so far.
+    pub async fn transitions(&self) -> u64 {
+        let request = StatsRequest { name: "web".into(), interval_ms: 0 };
+        let mut stats = VmsClient::new(self.control.clone()).stats(request).await.unwrap().into_inner();
+        let counters = stats.message().await.unwrap().unwrap().counters.unwrap();
+        counters.kicks_received + counters.calls_sent
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -259,6 +267,13 @@ impl Server {
         match request.uri().path() {
             "/" => Ok(whole("hello".to_owned())),
             "/count" => Ok(whole(number.to_string())),
+            "/cached" => {
+                let mut response = whole(number.to_string());
+                let fields = response.headers_mut();
+                fields.insert("cache-control", HeaderValue::from_static("max-age=600"));
+                fields.insert("cache-tag", HeaderValue::from_static("pages, all"));
+                Ok(response)
+            }
             "/about" => {
                 let mut said = format!("{} {}", request.method(), request.uri());
                 for (name, value) in request.headers() {

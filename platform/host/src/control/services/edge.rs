@@ -4,13 +4,14 @@ use tonic::{Request, Response, Status, async_trait};
 use vamos_proto::control::edge_server::Edge;
 use vamos_proto::control::{
     Certificate, EdgeStats, EdgeStatsRequest, ListCertificatesRequest, ListCertificatesResponse,
-    ListRoutesRequest, ListRoutesResponse, RemoveCertificateRequest, RemoveCertificateResponse,
-    RemoveRouteRequest, RemoveRouteResponse, Route, SetCertificateRequest,
+    ListRoutesRequest, ListRoutesResponse, PurgeRequest, PurgeResponse, RemoveCertificateRequest,
+    RemoveCertificateResponse, RemoveRouteRequest, RemoveRouteResponse, Route, SetCertificateRequest,
+    purge_request,
 };
 use vamos_proto::edge;
 
 use super::super::status::{self, invalid};
-use super::Api;
+use super::{Api, vm_name};
 use crate::config::check_route;
 use crate::limits::CERTIFICATE_BYTES_MAX;
 use crate::names::SnapshotName;
@@ -78,6 +79,20 @@ impl Edge for Api {
         let rows = self.platform.certificates().await.map_err(status::of)?;
         let certificates = rows.into_iter().map(certificate).collect();
         Ok(Response::new(ListCertificatesResponse { certificates }))
+    }
+
+    async fn purge(&self, request: Request<PurgeRequest>) -> Result<Response<PurgeResponse>, Status> {
+        let PurgeRequest { vm, service, what } = request.into_inner();
+        let vm = vm_name(vm)?.to_string();
+        let what = match what {
+            Some(purge_request::What::Url(url)) => edge::purge::What::Url(url),
+            Some(purge_request::What::Tag(tag)) => edge::purge::What::Tag(tag),
+            Some(purge_request::What::All(true)) => edge::purge::What::All(true),
+            _ => return Err(Status::invalid_argument("say what to purge: a url, a tag, or all")),
+        };
+        let purge = edge::Purge { request: 0, vm, binding: service, what: Some(what) };
+        self.platform.purge(purge).await.map_err(status::of)?;
+        Ok(Response::new(PurgeResponse {}))
     }
 
     async fn stats(&self, _: Request<EdgeStatsRequest>) -> Result<Response<EdgeStats>, Status> {
