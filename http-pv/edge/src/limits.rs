@@ -62,7 +62,10 @@ pub const OBJECTS_WANTED_MAX: usize = 1024;
 pub const SWITCHED_BYTES: usize = 16 << 10;
 
 /// Clients that are connected at once.
-pub const CONNECTIONS_MAX: u64 = 100_000;
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+/// Of them, those of one client: it may be a proxy of many.
+pub const CONNECTIONS_OF_CLIENT_MAX: usize = 25_000;
 
 /// How long a listener rests that cannot accept.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -5,24 +5,35 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use vamos_http_cache::Purge;
-use vamos_http_server::tls::{CertificateError, Certificates, Tls};
+use vamos_http_server::accept::Connections;
+use vamos_http_server::limits::ConnectionLimits;
+use vamos_http_server::tls::{Certificate, CertificateError, Certificates};
 use vamos_proto::edge::{self, Configure, Stats};
 
 use crate::access_log::AccessLog;
+use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_OF_CLIENT_MAX};
 use crate::link::Link;
 use crate::routes::Routes;
 use crate::upstream::{Target, TargetName, Targets};
 
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// A certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS itself.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
 /// Counted since the edge began.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Clients that connected.
-    pub connections: AtomicU64,
-    /// Of them, those that are connected.
-    pub connections_open: AtomicU64,
     /// Requests that were understood.
     pub requests: AtomicU64,
     /// Those that were refused for what was wrong with them.
@@ -44,7 +55,9 @@ pub struct Shared {
     /// Who was answered what.
     pub log: AccessLog,
     /// The hosts' certificates.
-    pub tls: Tls,
+    pub certificates: Arc<Certificates>,
+    /// The clients of all threads.
+    pub connections: Arc<Connections>,
 }
 
 impl Shared {
@@ -59,7 +72,11 @@ impl Shared {
             links: Mutex::default(),
             counts: Counts::default(),
             log,
-            tls: Tls::new(&["http/1.1"])?,
+            certificates: Arc::new(Certificates::new(Vec::new())?),
+            connections: Arc::new(Connections::new(ConnectionLimits {
+                open_max: CONNECTIONS_MAX,
+                of_client_max: CONNECTIONS_OF_CLIENT_MAX,
+            })),
         })
     }
 
@@ -72,12 +89,10 @@ impl Shared {
     ///
     /// # Errors
     /// What is wrong with a certificate; nothing is replaced then.
-    pub fn configure(&self, configure: Configure) -> Result<(), CertificateError> {
-        let mut certificates = Certificates::default();
-        for certificate in &configure.certificates {
-            certificates.add(&certificate.chain, &certificate.key)?;
-        }
-        self.tls.replace(certificates);
+    pub fn configure(&self, configure: Configure) -> Result<(), ConfigureError> {
+        let read = |one: &edge::Certificate| Certificate::from_pem(&one.chain, &one.key, SystemTime::now());
+        let certificates = configure.certificates.iter().map(read).collect::<Result<_, _>>()?;
+        self.certificates.replace(certificates)?;
         let routes = Arc::new(Routes::new(configure.routes, &self.targets));
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
         Ok(())
@@ -144,11 +159,12 @@ impl Shared {
 
     /// What was counted.
     pub fn stats(&self, request: u64) -> Stats {
+        let connections = self.connections.counts();
         let now = |count: &AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
         Stats {
             request,
-            connections: now(&self.counts.connections),
-            connections_open: now(&self.counts.connections_open),
+            connections: connections.opened,
+            connections_open: connections.open as u64,
             requests: now(&self.counts.requests),
             malformed: now(&self.counts.malformed),
             targets: self.targets.all().iter().map(|target| target.stats()).collect(),

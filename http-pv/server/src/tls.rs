@@ -1,251 +1,273 @@
-//! TLS: a certificate for each host, chosen by the name that a client says, replaced while connections are open.
+//! TLS 1.2 and 1.3: which certificate a client is shown, and how that changes while connections are open.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::server::{Acceptor, NoServerSessionStorage, ProducesTickets, ServerConfig};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, server::ClientHello};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::limits::HANDSHAKE_WITHIN;
+/// The protocol in which a name is proved to be ours (RFC 8737).
+const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// Why a certificate cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// A fatal alert, `unrecognized_name`, as a record (RFC 8446, sections 5.1 and 6; RFC 6066, section 3).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// What is wrong with a certificate.
+#[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The chain is not one.
-    #[error("the certificate chain cannot be read: {0}")]
-    Chain(String),
-    /// The key is not one.
-    #[error("the key cannot be read: {0}")]
-    Key(String),
-    /// They are not each other's.
-    #[error("the key is not the certificate's, or of a kind that is not known: {0}")]
-    Pair(String),
-    /// No client would take it.
-    #[error("the certificate has no names (no DNS names among its subject alternative names)")]
-    Nameless,
-    /// Nor this.
-    #[error("the certificate of {0} has ended its time")]
-    Expired(String),
+    /// The chain cannot be read.
+    #[error("the chain is not PEM: {0}")]
+    Chain(#[source] pem::Error),
+    /// Nothing between `BEGIN CERTIFICATE` and `END CERTIFICATE`.
+    #[error("there is no certificate in the chain")]
+    NoCertificate,
+    /// The key cannot be read.
+    #[error("the key is not a private key in PEM (PKCS #8, PKCS #1 or SEC1): {0}")]
+    Key(#[source] pem::Error),
+    /// What is in the PEM is no certificate.
+    #[error("the first certificate of the chain is not of X.509: {0}")]
+    NotX509(String),
+    /// A key, but of a kind that we do not have.
+    #[error("the key is of no use for TLS: {0}")]
+    Unusable(#[source] rustls::Error),
+    /// The key of another certificate.
+    #[error("the key does not belong to the first certificate of the chain")]
+    KeyMismatch,
+    /// It was good once.
+    #[error("the certificate has expired at {}", httpdate::fmt_http_date(*.0))]
+    Expired(SystemTime),
+    /// It will be good.
+    #[error("the certificate is not valid before {}", httpdate::fmt_http_date(*.0))]
+    NotYet(SystemTime),
+    /// Nobody can be shown it.
+    #[error("the certificate has no name: no DNS name and no address among its subject alternative names")]
+    NoNames,
 }
 
-/// Certificates by the names they are for.
-#[derive(Default)]
+/// A chain of certificates with its key, and for whom it is.
+#[derive(Debug)]
+pub struct Certificate {
+    names: Vec<String>,
+    expires: SystemTime,
+    key: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// Reads a chain, its own certificate first, and its key, both PEM, and checks them as of `now`.
+    ///
+    /// # Errors
+    /// [`CertificateError`] says what is wrong.
+    pub fn from_pem(chain: &[u8], key: &[u8], now: SystemTime) -> Result<Self, CertificateError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(CertificateError::Chain)?;
+        let own = chain.first().ok_or(CertificateError::NoCertificate)?;
+        let (_, parsed) =
+            X509Certificate::from_der(own).map_err(|error| CertificateError::NotX509(error.to_string()))?;
+        let at = |seconds: i64| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+        };
+        let begins = at(parsed.validity().not_before.timestamp());
+        let expires = at(parsed.validity().not_after.timestamp());
+        let alternatives = parsed
+            .subject_alternative_name()
+            .map_err(|error| CertificateError::NotX509(error.to_string()))?
+            .map_or(&[][..], |names| &names.value.general_names[..]);
+        let names: Vec<String> = alternatives.iter().filter_map(named).collect();
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(CertificateError::Key)?;
+        let key = match CertifiedKey::from_der(chain, key, &ring::default_provider()) {
+            Ok(key) => key,
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(CertificateError::KeyMismatch);
+            }
+            Err(error) => return Err(CertificateError::Unusable(error)),
+        };
+        if names.is_empty() {
+            return Err(CertificateError::NoNames);
+        }
+        if now > expires {
+            return Err(CertificateError::Expired(expires));
+        }
+        if now < begins {
+            return Err(CertificateError::NotYet(begins));
+        }
+        Ok(Self { names, expires, key: Arc::new(key) })
+    }
+
+    /// For whom it is: DNS names, the first label of which may be `*`, and addresses.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Until when it is good.
+    pub fn expires(&self) -> SystemTime {
+        self.expires
+    }
+}
+
+fn named(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => {
+            let four = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
+            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from))
+                .ok()
+                .map(|address| address.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Why there is no TLS on a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The client was too slow.
+    #[error("the handshake took too long")]
+    Late,
+    /// It asked for somebody else.
+    #[error("no certificate is for {0:?}")]
+    UnknownName(String),
+    /// There is not a single certificate.
+    #[error("there is no certificate")]
+    NoCertificate,
+    /// It broke off, or what came is not TLS.
+    #[error("the handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+}
+
+/// The certificates of a server. All of them can be replaced at once: connections that are open keep theirs.
+#[derive(Debug)]
 pub struct Certificates {
-    named: HashMap<String, Arc<CertifiedKey>>,
-    /// By what comes after the first label.
-    below: HashMap<String, Arc<CertifiedKey>>,
-    /// For clients that name none.
-    first: Option<Arc<CertifiedKey>>,
+    provider: Arc<CryptoProvider>,
+    /// Lets clients resume a session, also one from before the certificates were replaced.
+    tickets: Arc<dyn ProducesTickets>,
+    set: RwLock<Arc<Set>>,
+    challenges: RwLock<Arc<Set>>,
 }
 
-impl fmt::Debug for Certificates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("named", &self.named.keys()).finish_non_exhaustive()
+/// By name; a certificate is what is needed to show it.
+#[derive(Debug, Default)]
+struct Set {
+    first: Option<Arc<ServerConfig>>,
+    exact: HashMap<String, Arc<ServerConfig>>,
+    /// By what follows `*.`.
+    wild: HashMap<String, Arc<ServerConfig>>,
+}
+
+impl Set {
+    /// The certificate for a name in lower case.
+    fn of(&self, name: &str) -> Option<&Arc<ServerConfig>> {
+        let parent = || name.split_once('.').and_then(|(_, parent)| self.wild.get(parent));
+        self.exact.get(name).or_else(parent)
     }
 }
 
 impl Certificates {
-    /// Adds one: its chain, the host's own certificate first, and its key, both PEM. Of two for one name the later holds.
+    /// Of two certificates that have a name in common the one that comes first is shown. The first of all is for clients
+    /// that name nobody.
     ///
     /// # Errors
-    /// [`CertificateError`].
-    pub fn add(&mut self, chain: &[u8], key: &[u8]) -> Result<(), CertificateError> {
-        let (key, names) = pair(chain, key)?;
-        for name in names {
-            match name.strip_prefix("*.") {
-                Some(parent) => self.below.insert(parent.to_owned(), key.clone()),
-                None => self.named.insert(name, key.clone()),
-            };
-        }
-        self.first.get_or_insert(key);
+    /// The system has no random numbers.
+    pub fn new(certificates: Vec<Certificate>) -> Result<Self, rustls::Error> {
+        let new = Self {
+            provider: Arc::new(ring::default_provider()),
+            tickets: ring::Ticketer::new()?,
+            set: RwLock::default(),
+            challenges: RwLock::default(),
+        };
+        new.replace(certificates)?;
+        Ok(new)
+    }
+
+    /// From now on these are shown, and no others.
+    ///
+    /// # Errors
+    /// Not with a [`Certificate`] that could be read.
+    pub fn replace(&self, certificates: Vec<Certificate>) -> Result<(), rustls::Error> {
+        let set = Arc::new(self.build(certificates, &[b"h2", b"http/1.1"])?);
+        *self.set.write().unwrap_or_else(PoisonError::into_inner) = set;
         Ok(())
     }
 
-    /// The one for a name; the first for a client that says none.
-    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let Some(name) = name else { return self.first.clone() };
-        let name = name.to_ascii_lowercase();
-        let below = || self.below.get(name.split_once('.')?.1);
-        self.named.get(&name).or_else(below).cloned()
-    }
-}
-
-/// A certificate and its key, and the names it is for.
-///
-/// # Errors
-/// [`CertificateError`].
-fn pair(chain: &[u8], key: &[u8]) -> Result<(Arc<CertifiedKey>, Vec<String>), CertificateError> {
-    let wrong = |error: &dyn fmt::Display| CertificateError::Chain(error.to_string());
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(|e| wrong(&e))?;
-    let own = chain.first().ok_or_else(|| wrong(&"there is no certificate in it"))?;
-    let (_, parsed) = X509Certificate::from_der(own).map_err(|error| wrong(&error))?;
-    let alternatives = parsed.subject_alternative_name().map_err(|error| wrong(&error))?;
-    let names: Vec<String> = alternatives
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect();
-    let first = names.first().ok_or(CertificateError::Nameless)?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    if u64::try_from(parsed.validity().not_after.timestamp()).is_ok_and(|end| end < now) {
-        return Err(CertificateError::Expired(first.clone()));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| CertificateError::Key(error.to_string()))?;
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
-        .map_err(|error| CertificateError::Pair(error.to_string()))?;
-    Ok((Arc::new(key), names))
-}
-
-/// What chooses.
-#[derive(Debug, Default)]
-struct Chooser(RwLock<Arc<Certificates>>);
-
-impl ResolvesServerCert for Chooser {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).find(hello.server_name())
-    }
-}
-
-/// The server's side of TLS.
-#[derive(Clone)]
-pub struct Tls {
-    chooser: Arc<Chooser>,
-    acceptor: TlsAcceptor,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.chooser.fmt(f)
-    }
-}
-
-impl Tls {
-    /// Without certificates: nobody is served yet. `protocols` are offered by ALPN, the best first.
+    /// From now on these are shown to whoever proves a name of ours (`acme-tls/1`), and to nobody else.
     ///
     /// # Errors
-    /// This build cannot speak TLS.
-    pub fn new(protocols: &[&str]) -> Result<Self, rustls::Error> {
-        let chooser = Arc::new(Chooser::default());
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(chooser.clone());
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        config.ticketer = ring::Ticketer::new()?;
-        Ok(Self { chooser, acceptor: TlsAcceptor::from(Arc::new(config)) })
+    /// Not with a [`Certificate`] that could be read.
+    pub fn replace_challenges(&self, certificates: Vec<Certificate>) -> Result<(), rustls::Error> {
+        let set = Arc::new(self.build(certificates, &[ACME_TLS])?);
+        *self.challenges.write().unwrap_or_else(PoisonError::into_inner) = set;
+        Ok(())
     }
 
-    /// Uses these from the next handshake on.
-    pub fn replace(&self, certificates: Certificates) {
-        *self.chooser.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certificates);
-    }
-
-    /// The handshake.
-    ///
-    /// # Errors
-    /// It fails, or takes too long.
-    pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) -> io::Result<TlsStream<IO>> {
-        timeout(HANDSHAKE_WITHIN, self.acceptor.accept(io)).await?
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-    use rustls::pki_types::ServerName;
-    use rustls::{ClientConfig, RootCertStore};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio_rustls::TlsConnector;
-
-    use super::*;
-
-    fn made(names: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// Whether a client that trusts `trusted` alone gets through to `name`, and by which protocol.
-    async fn reach(tls: &Tls, name: &str, trusted: &str) -> io::Result<Option<Vec<u8>>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let (client, server) = duplex(64 << 10);
-        let connector = TlsConnector::from(Arc::new(config));
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let (served, reached) = tokio::join!(tls.accept(server), connector.connect(name, client));
-        let (mut served, mut reached) = (served?, reached?);
-        reached.write_all(b"hello").await?;
-        reached.flush().await?;
-        let mut heard = [0; 5];
-        served.read_exact(&mut heard).await?;
-        assert_eq!(&heard, b"hello");
-        Ok(served.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
-    }
-
-    #[tokio::test]
-    async fn each_host_has_its_own_certificate_and_they_can_be_replaced() {
-        let (a, b, wild) = (made(&["a.example"]), made(&["b.example"]), made(&["*.c.example"]));
-        let tls = Tls::new(&["h2", "http/1.1"]).unwrap();
-        assert!(reach(&tls, "a.example", &a.0).await.is_err(), "there is none yet");
-        let mut all = Certificates::default();
-        for (chain, key) in [&a, &b, &wild] {
-            all.add(chain.as_bytes(), key.as_bytes()).unwrap();
+    fn build(&self, certificates: Vec<Certificate>, protocols: &[&[u8]]) -> Result<Set, rustls::Error> {
+        let mut set = Set::default();
+        for Certificate { names, key, .. } in certificates {
+            let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+                .with_safe_default_protocol_versions()?
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            config.ticketer = self.tickets.clone();
+            // What a session needs to go on is in the client's ticket.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            let config = Arc::new(config);
+            set.first.get_or_insert_with(|| config.clone());
+            for name in names {
+                let (names, name) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut set.wild, parent.to_owned()),
+                    None => (&mut set.exact, name),
+                };
+                names.entry(name).or_insert_with(|| config.clone());
+            }
         }
-        tls.replace(all);
-        assert_eq!(reach(&tls, "a.example", &a.0).await.unwrap(), Some(b"h2".to_vec()));
-        reach(&tls, "b.example", &b.0).await.unwrap();
-        reach(&tls, "x.c.example", &wild.0).await.unwrap();
-        assert!(reach(&tls, "a.example", &b.0).await.is_err());
-        assert!(reach(&tls, "d.x.c.example", &wild.0).await.is_err(), "a wildcard is for one label");
-        let renewed = made(&["a.example"]);
-        let mut all = Certificates::default();
-        all.add(renewed.0.as_bytes(), renewed.1.as_bytes()).unwrap();
-        tls.replace(all);
-        reach(&tls, "a.example", &renewed.0).await.unwrap();
-        assert!(reach(&tls, "b.example", &b.0).await.is_err());
+        Ok(set)
     }
 
-    #[test]
-    fn what_is_wrong_with_a_certificate_is_said() {
-        let (a, b) = (made(&["a.example"]), made(&["b.example"]));
-        let add = |chain: &str, key: &str| Certificates::default().add(chain.as_bytes(), key.as_bytes());
-        assert_eq!(add(&a.0, &a.1), Ok(()));
-        assert!(matches!(add("", &a.1), Err(CertificateError::Chain(_))));
-        assert!(matches!(
-            add("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &a.1),
-            Err(CertificateError::Chain(_))
-        ));
-        assert!(matches!(add(&a.0, ""), Err(CertificateError::Key(_))));
-        assert!(matches!(add(&a.0, &b.1), Err(CertificateError::Pair(_))));
-        assert_eq!(add(&made(&[]).0, &a.1), Err(CertificateError::Nameless));
-        let key = KeyPair::generate().unwrap();
-        let mut old = CertificateParams::new(vec!["old.example".to_owned()]).unwrap();
-        (old.not_before, old.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
-        let old = old.self_signed(&key).unwrap().pem();
-        assert_eq!(add(&old, &key.serialize_pem()), Err(CertificateError::Expired("old.example".into())));
+    fn choose(&self, hello: &ClientHello<'_>) -> Result<Arc<ServerConfig>, TlsError> {
+        let proves = hello.alpn().is_some_and(|protocols| protocols.into_iter().eq([ACME_TLS]));
+        let set = if proves { &self.challenges } else { &self.set };
+        let set = set.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase()) {
+            Some(name) => set.of(&name).cloned().ok_or(TlsError::UnknownName(name)),
+            None if proves => Err(TlsError::UnknownName(String::new())),
+            None => set.first.clone().ok_or(TlsError::NoCertificate),
+        }
+    }
+
+    /// Begins TLS on a connection, within a time.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the client has been told.
+    pub async fn accept<IO>(&self, io: IO, within: Duration) -> Result<TlsStream<IO>, TlsError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shaking = async {
+            let mut begun =
+                LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(TlsError::Handshake)?;
+            let chosen = self.choose(&begun.client_hello());
+            match chosen {
+                Ok(config) => begun.into_stream(config).await.map_err(TlsError::Handshake),
+                Err(error) => {
+                    // It may be gone.
+                    let _ = begun.io.write_all(&UNRECOGNIZED_NAME).await;
+                    crate::io::linger(&mut begun.io, 0).await;
+                    Err(error)
+                }
+            }
+        };
+        timeout(within, shaking).await.map_err(|_| TlsError::Late)?
     }
 }

@@ -1,10 +1,9 @@
 //! Writing an answer.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -14,6 +13,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use vamos_http_message::{Body, hop};
 
+use crate::date;
 use crate::limits::COPIED_BODY_BYTES_MAX;
 
 /// The writing half of a connection.
@@ -229,7 +229,7 @@ fn put_head(
     }
     if !fields.contains_key(DATE) {
         wire.put_slice(b"date: ");
-        put_date(wire);
+        date::now(|text| wire.put_slice(text.as_bytes()));
         wire.put_slice(b"\r\n");
     }
     if !keep_alive {
@@ -250,20 +250,4 @@ fn put_field(wire: &mut BytesMut, name: &HeaderName, value: &[u8]) {
     wire.put_slice(b": ");
     wire.put_slice(value);
     wire.put_slice(b"\r\n");
-}
-
-thread_local! {
-    /// The date as it is written, and the second it is of.
-    static NOW: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-}
-
-fn put_date(wire: &mut BytesMut) {
-    let now = SystemTime::now();
-    let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    NOW.with_borrow_mut(|(of, text)| {
-        if *of != second {
-            (*of, *text) = (second, httpdate::fmt_http_date(now));
-        }
-        wire.put_slice(text.as_bytes());
-    });
 }

@@ -1,13 +1,10 @@
 //! A chunked body, read byte by byte as RFC 9112, section 7.1 has it, and not otherwise.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, TE, TRAILER,
-    TRANSFER_ENCODING,
-};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::refusal::{Refusal, malformed, refused};
+use crate::fields::TOO_LATE;
 use crate::limits::{CHUNK_EXTENSIONS_BYTES_MAX, CHUNK_LINE_BYTES_MAX, FIELDS_MAX, TRAILER_BYTES_MAX};
 
 /// Where in the body the reader is.
@@ -130,19 +127,6 @@ fn line(input: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, Refusal> {
         _ => Err(malformed("a line that does not end with CR and LF")),
     }
 }
-
-/// Fields that are not heard at the end: they say where a message ends, where it goes or who may send it.
-const TOO_LATE: [HeaderName; 9] = [
-    TRANSFER_ENCODING,
-    CONTENT_LENGTH,
-    HOST,
-    AUTHORIZATION,
-    CONTENT_ENCODING,
-    CONTENT_TYPE,
-    CONTENT_RANGE,
-    TE,
-    TRAILER,
-];
 
 fn trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Refusal> {
     if input.starts_with(b"\r\n") {

@@ -7,6 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
 use super::refusal::{Refusal, malformed, refused};
+use crate::fields::is_protocol;
 use crate::limits::{FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::target::effective;
 
@@ -184,11 +185,10 @@ fn expects_continue(fields: &HeaderMap, version: Version) -> Result<bool, Refusa
 fn upgrade(fields: &HeaderMap, version: Version, framing: Framing) -> Option<HeaderValue> {
     let mut wishes = fields.get_all(UPGRADE).iter();
     let (Some(wish), None) = (wishes.next(), wishes.next()) else { return None };
-    let token = |value: &HeaderValue| {
-        value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._/+".contains(byte))
-    };
-    let meant =
-        version == Version::HTTP_11 && framing == Framing::None && names(fields, "upgrade") && token(wish);
+    let meant = version == Version::HTTP_11
+        && framing == Framing::None
+        && names(fields, "upgrade")
+        && is_protocol(wish.as_bytes());
     meant.then(|| wish.clone())
 }
 

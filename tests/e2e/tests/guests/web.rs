@@ -112,15 +112,21 @@ fn sha256(content: &[u8]) -> Result<String> {
 fn two_transitions(stage: &Stage) -> Result<()> {
     let (host, vm) = stage.web()?;
     first(host, vm, "nginx", "/1k.txt")?;
-    let before = host.transitions(WEB)?;
+    let packets = || {
+        Ok::<_, anyhow::Error>([host.counter(WEB, "packets_received")?, host.counter(WEB, "packets_sent")?])
+    };
+    let (before, packets_before) = (host.transitions(WEB)?, packets()?);
     for _ in 0..COUNTED {
         same("an answer's length", get(host, "nginx", "/1k.txt")?.body.len(), 1024)?;
     }
     let after = host.transitions(WEB)?;
     let each = after.since(before) as f64 / COUNTED as f64;
     let (kicks, calls) = (after.kicks - before.kicks, after.calls - before.calls);
-    println!("{COUNTED} requests: {kicks} kicks, {calls} calls");
-    ensure!(each <= TRANSITIONS_MAX, "{each} transitions a request: {kicks} kicks, {calls} calls");
+    let [received, sent] = packets()?;
+    let (received, sent) = (received - packets_before[0], sent - packets_before[1]);
+    let counted = format!("{kicks} kicks, {calls} calls, {received} packets from the guest, {sent} to it");
+    println!("{COUNTED} requests: {counted}");
+    ensure!(each <= TRANSITIONS_MAX, "{each} transitions a request: {counted}");
     Ok(())
 }
 
