@@ -14,7 +14,7 @@ use crate::Case;
 
 pub const CASES: &[Case] = &[
     ("web::nginx_answers_through_the_edge", nginx),
-    ("web::a_small_answer_costs_two_transitions", two_transitions),
+    ("web::a_small_answer_is_one_packet", one_packet),
     ("web::apache_runs_php_through_fpm", apache),
     ("web::php_fpm_is_spoken_to_directly", php_fpm),
     ("web::gunicorn_serves_django", django),
@@ -26,8 +26,13 @@ pub const CASES: &[Case] = &[
 /// Requests one after the other of which transitions are counted.
 const COUNTED: u64 = 200;
 
-/// Most transitions that one of them may cost: the request's and the answer's.
-const TRANSITIONS_MAX: f64 = 2.1;
+/// Most transitions that one of them may cost in an emulated guest: the request's, the answer's, and what the guest's
+/// kernel adds of its own. It tells of room for more whenever a program has read all there is (a packet for each
+/// request, as the counters show), and asks to be told that its packets have been taken. `tests/web` counts without it.
+const TRANSITIONS_MAX: f64 = 4.0;
+
+/// Packets from the guest for each request: the answer, and the kernel's word on room.
+const PACKETS_MAX: f64 = 2.1;
 
 /// Longest a server may take to come up in an emulated guest.
 const SERVER_START_MAX: Duration = Duration::from_secs(180);
@@ -109,7 +114,7 @@ fn sha256(content: &[u8]) -> Result<String> {
     Ok(String::from_utf8(sum.stdout)?.trim().to_owned())
 }
 
-fn two_transitions(stage: &Stage) -> Result<()> {
+fn one_packet(stage: &Stage) -> Result<()> {
     let (host, vm) = stage.web()?;
     first(host, vm, "nginx", "/1k.txt")?;
     let packets = || {
@@ -127,6 +132,7 @@ fn two_transitions(stage: &Stage) -> Result<()> {
     let counted = format!("{kicks} kicks, {calls} calls, {received} packets from the guest, {sent} to it");
     println!("{COUNTED} requests: {counted}");
     ensure!(each <= TRANSITIONS_MAX, "{each} transitions a request: {counted}");
+    ensure!(received as f64 <= PACKETS_MAX * COUNTED as f64, "an answer is more than one packet: {counted}");
     Ok(())
 }
 

@@ -162,3 +162,37 @@ async fn a_hit_costs_the_guest_nothing_until_it_is_purged() {
     let nothing = PurgeRequest { vm: "web".into(), service: String::new(), what: None };
     assert!(web.control().purge(nothing).await.is_err());
 }
+
+/// Most transitions of a request whose client waits for it alone: the request's and the answer's.
+const TRANSITIONS_ALONE_MAX: f64 = 2.0;
+
+/// The same of many clients at once, who share them.
+const TRANSITIONS_SHARED_MAX: f64 = 0.5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_costs_two_transitions_and_less_when_there_are_many() {
+    const REQUESTS: u64 = 320;
+    let web = Web::start().await;
+    let client = web.client().await;
+    client.get("/").await;
+    let before = web.transitions().await;
+    for _ in 0..REQUESTS {
+        client.get("/").await;
+    }
+    let alone = (web.transitions().await - before) as f64 / REQUESTS as f64;
+    let before = web.transitions().await;
+    let all = (0..64).map(|_| {
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                assert_eq!(client.get("/").await.0, StatusCode::OK);
+            }
+        })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap();
+    }
+    let shared = (web.transitions().await - before) as f64 / 1280.0;
+    println!("transitions a request: {alone:.3} alone, {shared:.3} among 64");
+    assert!(alone <= TRANSITIONS_ALONE_MAX, "{alone} transitions a request");
+    assert!(shared <= TRANSITIONS_SHARED_MAX, "{shared} transitions a request of 64 clients");
+}
