@@ -125,7 +125,8 @@ impl Stage {
     pub fn web(&self) -> Result<(&Host, &Vm)> {
         let (host, vm) = once(&self.web, || {
             let config = HostConfig::new().vm(WEB);
-            let config = SITES.iter().fold(config, |config, (site, door)| config.publish(WEB, site, door));
+            let config =
+                SITES.iter().fold(config, |config, (site, door)| config.publish(WEB, site, door, ""));
             let host = self.lab()?.host(&config)?;
             let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
             let guest = SERVERS.iter().fold(Guest::qemu().memory(1024).with_debian(), |guest, name| {

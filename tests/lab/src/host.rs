@@ -89,13 +89,16 @@ impl HostConfig {
     }
 
     /// Publishes a server of a VM's guest, under the host `SERVICE.example`: `door` says where in the guest it is, as
-    /// settings of TOML. There is an edge then, on a port of loopback that [`Host::edge`] tells.
+    /// settings of TOML; `route` is more of the route. There is an edge then, on a port of loopback that [`Host::edge`] tells.
     #[must_use]
-    pub fn publish(mut self, vm: &str, service: &str, door: &str) -> Self {
+    pub fn publish(mut self, vm: &str, service: &str, door: &str, route: &str) -> Self {
         if self.published.is_empty() {
             self.published = "[edge]\nlisten = \"127.0.0.1:0\"\n".to_owned();
         }
-        let _ = write!(self.published, "[[route]]\nhost = \"{service}.example\"\nto = \"{vm}/{service}\"\n");
+        let _ = write!(
+            self.published,
+            "[[route]]\nhost = \"{service}.example\"\nto = \"{vm}/{service}\"\n{route}\n"
+        );
         self.bindings.push(Binding::new(vm, service, "http", &format!("door = {{ {door} }}")));
         self
     }

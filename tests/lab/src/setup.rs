@@ -8,16 +8,24 @@ use crate::apt;
 /// A command's needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// A QEMU guest with psql in it.
+    /// QEMU guests, one with psql in it and a disk of the distribution's programs.
     Demo,
-    /// [`Needs::Demo`], UML guests, guests with a disk, pgbench, and the etcd that hosts share.
+    /// [`Needs::Demo`], UML guests, pgbench, and the etcd that hosts share.
     Verify,
     /// A PostgreSQL server to be measured against.
     Bench,
 }
 
 /// QEMU; what a guest is made of, with what unpacks a kernel's modules; the client that the guest runs.
-const DEMO: &[&str] = &["qemu-system-x86", "busybox-static", "xz-utils", "zstd", "postgresql-client"];
+const DEMO: &[&str] = &[
+    "qemu-system-x86",
+    "busybox-static",
+    "xz-utils",
+    "zstd",
+    "postgresql-client",
+    "mmdebstrap",
+    "e2fsprogs",
+];
 
 /// pgbench is in the server's package.
 const POSTGRES: &str = "postgresql";
@@ -26,11 +34,7 @@ impl Needs {
     fn packages(self) -> Vec<&'static str> {
         match self {
             Self::Demo => DEMO.to_vec(),
-            Self::Verify => [
-                DEMO,
-                &["user-mode-linux", "mmdebstrap", "e2fsprogs", "btrfs-progs", POSTGRES, "etcd-server"],
-            ]
-            .concat(),
+            Self::Verify => [DEMO, &["user-mode-linux", "btrfs-progs", POSTGRES, "etcd-server"]].concat(),
             Self::Bench => vec![POSTGRES],
         }
     }

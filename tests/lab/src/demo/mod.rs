@@ -1,11 +1,13 @@
 //! `cargo demo`: the platform's main job on real input. An unmodified psql in a VM loads the machine's
 //! Debian package catalogue through the PostgreSQL front door and asks questions of it; the host
-//! computes the same answers from its own copy; a second VM proves that it sees nothing of the first.
+//! computes the same answers from its own copy. An unmodified nginx and a small application in the VM are published by
+//! the host's edge. A second VM proves that it sees nothing of the first.
 
 mod catalogue;
 mod isolation;
 mod native;
 mod questions;
+mod site;
 mod workload;
 
 use std::path::PathBuf;
@@ -63,8 +65,10 @@ pub fn run(options: &Options) -> Result<()> {
 
     let host = lab.host(&host_config())?;
     say("vamosd is up");
-    let owner =
-        host.boot(OWNER, &workload.carry(Guest::qemu().memory(1024)).file("/usr/bin/guest-probe", &probe))?;
+    let owner = host.boot(
+        OWNER,
+        &workload.carry(Guest::qemu().memory(1024).with_debian()).file("/usr/bin/guest-probe", &probe),
+    )?;
     let neighbour = host.boot(NEIGHBOUR, &Guest::qemu().memory(256).file("/usr/bin/guest-probe", &probe))?;
     say(&format!(
         "{OWNER} and {NEIGHBOUR} have booted (in {:.1} s and {:.1} s), their agents' doors are open",
@@ -79,6 +83,9 @@ pub fn run(options: &Options) -> Result<()> {
     let native = Native::load(&catalogue)?;
     let mut identical = ask(&owner, &workload, &native, &say)?;
     identical &= look_up(&host, &owner, &workload, &native, &mut figures, &say)?;
+    say(&format!("{OWNER} publishes a site: nginx, and an application that reads the catalogue"));
+    let visited = site::visit(&host, &owner, &native, &mut figures, &say)?;
+    figures.add("site_right", Figure::one(truth(visited), "1"));
     figures.add("answers_identical", Figure::one(truth(identical), "1"));
 
     say(&format!("{NEIGHBOUR} tries to see what is {OWNER}'s"));
@@ -89,6 +96,7 @@ pub fn run(options: &Options) -> Result<()> {
         figures.write(path)?;
     }
     ensure!(identical, "an answer of the guest is not the host's");
+    ensure!(visited, "a page of the site is not what it should be");
     ensure!(held, "isolation does not hold");
     drop((owner, neighbour));
     host.end()?;
@@ -103,12 +111,13 @@ fn truth(holds: bool) -> f64 {
 fn host_config() -> HostConfig {
     // Indexes of several 100,000 rows take longer than a statement of a web page may.
     let patient = "policy = { statement_timeout_ms = 60000 }";
-    HostConfig::new()
+    let config = HostConfig::new()
         .vm(OWNER)
         .vm(NEIGHBOUR)
         .bind_with(OWNER, CATALOG, patient)
         .bind_with(NEIGHBOUR, CATALOG, patient)
-        .bind(OWNER, LEDGER)
+        .bind(OWNER, LEDGER);
+    site::published(config)
 }
 
 /// Loads the catalogue, a `\copy` a batch.
