@@ -221,7 +221,7 @@ async fn a_stream_becomes_a_websocket() {
     assert!(from.data().await.is_none_or(|data| data.unwrap().is_empty()));
     assert_eq!(client.echo.asked.lock().unwrap()[1], "GET http://a/chat?a");
     // A handler that does not know the protocol must not look as if it did.
-    let (answer, _to) = sender.send_request(connecting("other", "/chat"), false).unwrap();
+    let (answer, _to) = sender.send_request(connecting("other", "/ignore"), false).unwrap();
     assert_eq!(answer.await.unwrap().status(), 501);
 }
 

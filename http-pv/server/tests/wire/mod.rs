@@ -16,6 +16,8 @@ use vamos_http_message::Body;
 use vamos_http_server::limits::Limits;
 use vamos_http_server::{Handler, Peer, Refusal, Upgrade, serve_any};
 
+pub mod server;
+
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;
@@ -247,10 +249,7 @@ impl Handler for Echo {
         self.asked.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
         self.busy.fetch_add(1, Relaxed);
         let _busy = Busy(self.busy.clone());
-        if let Some(Upgrade(protocol)) = request.extensions().get::<Upgrade>().cloned() {
-            if protocol != "websocket" {
-                return Response::new("stays".into());
-            }
+        if request.extensions().get::<Upgrade>().is_some_and(|Upgrade(protocol)| protocol == "websocket") {
             let mut response = Response::new(request.into_body());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             return response;
