@@ -58,6 +58,11 @@ const ROWS: &[(&str, &str)] = &[
     ("h56", "a body that nobody reads: drained, or the connection closed"),
     ("h57", "a target with several meanings: refused"),
     ("h58", "what a client claims of itself: replaced"),
+    ("h59", "requests taken back at once, by the client or by us at its will: the connection ends"),
+    (
+        "h60",
+        "frames that bring nothing, fields without end, bombs, clients that wait: a budget, then the end",
+    ),
     ("k66", "ENOSPC at every write: 53100, no acknowledgement, recovers when space returns"),
     ("k67", "EIO at every call: no acknowledgement after a failed fsync, which is never retried"),
     ("k68", "torn, lost, reordered writes, lost directory entries: acknowledged writes are present"),
