@@ -51,7 +51,7 @@ pub async fn fetch(
         origin,
         key: head.uri.to_string().into(),
         wishes: Wishes::of(&head.headers),
-        asked: Asked::of(&Request::from_parts(head.clone(), ())),
+        asked: Asked::of_head(&head.method, &head.headers),
         request: head,
     };
     fetch.answer().await

@@ -48,13 +48,18 @@ pub const CONDITIONS: [HeaderName; 6] =
 impl Asked {
     /// That of a request.
     pub fn of<B>(request: &Request<B>) -> Self {
+        Self::of_head(request.method(), request.headers())
+    }
+
+    /// That of a request's method and fields.
+    pub fn of_head(method: &Method, head: &HeaderMap) -> Self {
         let mut fields = HeaderMap::new();
         for name in CONDITIONS {
-            for value in request.headers().get_all(&name) {
+            for value in head.get_all(&name) {
                 fields.append(name.clone(), value.clone());
             }
         }
-        Self { method: request.method().clone(), fields }
+        Self { method: method.clone(), fields }
     }
 
     /// Whether the answer has no content in any case.

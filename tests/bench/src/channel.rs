@@ -8,14 +8,9 @@ mod echo;
 mod guest;
 mod idle;
 mod inprocess;
-mod limits;
 mod placement;
-mod platform;
 mod postgres;
-mod process;
-mod report;
 mod rounds;
-mod statistics;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -29,13 +24,13 @@ use crate::echo::Echo;
 use crate::guest::{Guest, Loader, Reader};
 use crate::inprocess::InProcess;
 use crate::placement::Cpus;
-use crate::platform::Platform;
 use crate::postgres::Postgres;
-use crate::process::Pid;
-use crate::report::{Report, Target};
 use crate::rounds::{PostgresReaders, SESSIONS, Samples, Slice, Slices, Variants};
-use crate::statistics::Estimate;
 use crate::workload::{CREATE_ITEM, INSERT_ITEM, ITEMS, Item, Keys, SELECT_ITEM};
+use vamos_bench::platform::Platform;
+use vamos_bench::process::Pid;
+use vamos_bench::report::{Report, Target};
+use vamos_bench::statistics::Estimate;
 
 /// Measures the channel against a socket, SQLite and PostgreSQL.
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::process::Pid;
+use vamos_bench::process::Pid;
 
 /// Argument that makes this program the far end.
 pub const ARGUMENT: &str = "--echo-on-stdin";

@@ -13,12 +13,12 @@ use vamos_proto::id::VsockPort;
 use vamos_proto::limits::HELLO_BODY_BYTES_MAX;
 use vamos_sql_client::{Client, Session, Statement, Value};
 
-use crate::limits::REQUEST_MAX;
-use crate::platform::DATABASE;
 use crate::workload::{
     CREATE_ITEM_SQLITE, CREATE_PACKAGE, INSERT_ITEM, INSERT_PACKAGE, ITEMS, Keys, ROWS_PER_TRANSACTION,
     SELECT_ITEM, items, packages,
 };
+use vamos_bench::limits::REQUEST_MAX;
+use vamos_bench::platform::DATABASE;
 
 /// Batches that are on their way at once during the load.
 const BATCHES_IN_FLIGHT: usize = 4;

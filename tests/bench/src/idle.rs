@@ -7,8 +7,8 @@ use anyhow::Context;
 use vamos_sql_client::Value;
 
 use crate::guest::Guest;
-use crate::limits::REQUEST_MAX;
-use crate::platform::Platform;
+use vamos_bench::limits::REQUEST_MAX;
+use vamos_bench::platform::Platform;
 
 /// What was found.
 pub struct Idle {

@@ -10,7 +10,7 @@
 use anyhow::Context;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::process::Pid;
+use vamos_bench::process::Pid;
 
 /// Where to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

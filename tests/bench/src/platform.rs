@@ -41,13 +41,21 @@ impl Platform {
     /// # Errors
     /// If it does not say that it is ready in time; with what it said instead.
     pub fn start(vamosd: &Path, directory: &Path, polling_us: u64) -> anyhow::Result<Self> {
+        let more = format!(
+            "[cells]\npolling_us = {polling_us}\n\n[[service]]\nname = {DATABASE:?}\nkind = \"sql\"\n\n\
+             [[vm]]\nname = {VM:?}\n\n[[binding]]\nvm = {VM:?}\nservice = {DATABASE:?}\n"
+        );
+        Self::configured(vamosd, directory, &more)
+    }
+
+    /// Starts `vamosd` in `directory` with these lines of configuration besides its own.
+    ///
+    /// # Errors
+    /// If it does not say that it is ready in time; with what it said instead.
+    pub fn configured(vamosd: &Path, directory: &Path, more: &str) -> anyhow::Result<Self> {
         let vamosctl = vamosd.with_file_name("vamosctl");
         let (state, run) = (directory.join("state"), directory.join("run"));
-        let config = format!(
-            "state_dir = {state:?}\nrun_dir = {run:?}\nsandbox = \"best-effort\"\n\n[cells]\npolling_us = {polling_us}\n\n\
-             [[service]]\nname = {DATABASE:?}\nkind = \"sql\"\n\n[[vm]]\nname = {VM:?}\n\n\
-             [[binding]]\nvm = {VM:?}\nservice = {DATABASE:?}\n"
-        );
+        let config = format!("state_dir = {state:?}\nrun_dir = {run:?}\nsandbox = \"best-effort\"\n\n{more}");
         std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
         let file = directory.join("vamos.toml");
         std::fs::write(&file, config).context("write vamos.toml")?;
@@ -65,6 +73,28 @@ impl Platform {
             return Err(error.context(format!("start vamosd; its log: {}", platform.log())));
         }
         Ok(platform)
+    }
+
+    /// What `vamosctl` answers to these arguments, as JSON.
+    ///
+    /// # Errors
+    /// If vamosctl fails.
+    pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = Command::new(&self.vamosctl)
+            .arg("--socket")
+            .arg(self.directory.join("run/control.sock"))
+            .arg("--json")
+            .args(arguments)
+            .output()
+            .with_context(|| format!("run {}", self.vamosctl.display()))?;
+        if !output.status.success() {
+            bail!(
+                "vamosctl {} failed: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        serde_json::from_slice(&output.stdout).context("read vamosctl's JSON")
     }
 
     /// What vamosd and its cells logged.
@@ -110,16 +140,7 @@ impl Platform {
     /// # Errors
     /// If vamosctl fails.
     pub fn transitions(&self) -> anyhow::Result<Transitions> {
-        let output = Command::new(&self.vamosctl)
-            .arg("--socket")
-            .arg(self.directory.join("run/control.sock"))
-            .args(["--json", "vm", "stats", VM])
-            .output()
-            .with_context(|| format!("run {}", self.vamosctl.display()))?;
-        if !output.status.success() {
-            bail!("vamosctl vm stats failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        let stats: Value = serde_json::from_slice(&output.stdout).context("read vamosctl's JSON")?;
+        let stats = self.ctl(&["vm", "stats", VM])?;
         let count = |name: &str| find(&stats, name).with_context(|| format!("find {name} in {stats}"));
         Ok(Transitions { kicks: count("kicks_received")?, calls: count("calls_sent")? })
     }

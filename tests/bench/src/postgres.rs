@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tokio_postgres::NoTls;
 
-use crate::limits::POSTGRES_START_MAX;
+use vamos_bench::limits::POSTGRES_START_MAX;
 
 /// A running server.
 pub struct Postgres {

@@ -13,10 +13,10 @@ use crate::echo::Echo;
 use crate::guest::{Guest, Loader, Reader, selects_at_once};
 use crate::inprocess::InProcess;
 use crate::placement::{Cpus, Placement};
-use crate::platform::Platform;
-use crate::process::Pid;
-use crate::statistics::Estimate;
 use crate::workload::{Keys, ROWS_PER_TRANSACTION};
+use vamos_bench::platform::Platform;
+use vamos_bench::process::Pid;
+use vamos_bench::statistics::Estimate;
 
 /// Sessions of the concurrent case.
 pub const SESSIONS: usize = 64;

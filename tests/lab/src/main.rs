@@ -47,6 +47,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure the edge against nginx; arguments are bench-http's.
+    BenchHttp {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,6 +71,7 @@ fn obey() -> Result<ExitCode> {
             torture::run(&torture::Options { time: Duration::from_secs(minutes * 60), seed, json })?;
         }
         Command::BenchChannel { arguments } => bench::channel(&arguments)?,
+        Command::BenchHttp { arguments } => bench::http(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

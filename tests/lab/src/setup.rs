@@ -14,6 +14,8 @@ pub enum Needs {
     Verify,
     /// A PostgreSQL server to be measured against.
     Bench,
+    /// An nginx to be measured against.
+    BenchHttp,
 }
 
 /// QEMU; what a guest is made of, with what unpacks a kernel's modules; the client that the guest runs.
@@ -34,8 +36,11 @@ impl Needs {
     fn packages(self) -> Vec<&'static str> {
         match self {
             Self::Demo => DEMO.to_vec(),
-            Self::Verify => [DEMO, &["user-mode-linux", "btrfs-progs", POSTGRES, "etcd-server"]].concat(),
+            Self::Verify => {
+                [DEMO, &["user-mode-linux", "btrfs-progs", POSTGRES, "etcd-server", "curl"]].concat()
+            }
             Self::Bench => vec![POSTGRES],
+            Self::BenchHttp => vec!["nginx-light"],
         }
     }
 }
