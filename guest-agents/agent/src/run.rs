@@ -153,7 +153,7 @@ mod tests {
 
     fn sql(name: &str, door: Option<&str>) -> Binding {
         let door = door.map(|address| (POSTGRES_DOOR.to_owned(), address.to_owned())).into_iter().collect();
-        Binding { name: name.to_owned(), kind: "sql".to_owned(), port: 1024, door }
+        Binding { name: name.to_owned(), kind: "sql".to_owned(), port: 1024, door, epoch: 0 }
     }
 
     fn config(tcp: bool) -> RunConfig {

@@ -14,7 +14,7 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
         .collect();
     let hello = Hello { agent_version: "0.1.0".to_owned(), protocol: 1 };
     let door = [("postgres".to_owned(), "127.0.0.1:5432".to_owned())].into();
-    let binding = Binding { name: "catalog".to_owned(), kind: "sql".to_owned(), port: 1024, door };
+    let binding = Binding { name: "catalog".to_owned(), kind: "sql".to_owned(), port: 1024, door, epoch: 0 };
     let welcome = Welcome { protocol: 1, vm: "web-1".to_owned(), generation: 7, bindings: vec![binding] };
     seeds.push(("hello".to_owned(), one(KIND_HELLO, &hello.encode_to_vec())));
     seeds.push(("welcome".to_owned(), one(KIND_WELCOME, &welcome.encode_to_vec())));
