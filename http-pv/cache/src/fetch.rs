@@ -49,7 +49,7 @@ pub async fn fetch(
         scope,
         clock,
         origin,
-        key: head.uri.to_string().into(),
+        key: key_of(&head.uri),
         wishes: Wishes::of(&head.headers),
         asked: Asked::of_head(&head.method, &head.headers),
         request: head,
@@ -62,14 +62,26 @@ async fn pass_on(scope: &Arc<Scope>, request: Request<Body>, origin: &Origin) ->
     let (safe, uri) = (request.method().is_safe(), request.uri().clone());
     let response = origin(request).await;
     if !safe && (response.status().is_success() || response.status().is_redirection()) {
-        scope.forget(&uri.to_string());
+        scope.forget(&key_of(&uri));
         for name in [LOCATION, CONTENT_LOCATION] {
             if let Some(named) = response.headers().get(&name).and_then(|value| resolved(&uri, value)) {
-                scope.forget(&named);
+                scope.forget(&named.parse().map_or_else(|_| named.as_str().into(), |uri| key_of(&uri)));
             }
         }
     }
     response
+}
+
+/// What answers are kept under: a URI whose host has one spelling (RFC 9110, section 4.2.3).
+pub(crate) fn key_of(uri: &Uri) -> Arc<str> {
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let usual = if scheme == "https" { 443 } else { 80 };
+    let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    match uri.port_u16().filter(|port| *port != usual) {
+        Some(port) => format!("{scheme}://{host}:{port}{target}").into(),
+        None => format!("{scheme}://{host}{target}").into(),
+    }
 }
 
 /// What a reference of an answer names, if it is of the same origin.

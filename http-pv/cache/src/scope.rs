@@ -10,6 +10,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
+use crate::fetch::key_of;
 use crate::fill::Fill;
 use crate::limits::{
     ANSWER_BYTES_MAX, ANSWER_SHARE_MAX, EXPECTED_ANSWER_BYTES, PASSED_FOR, PASSED_MAX, VARIANTS_MAX,
@@ -155,7 +156,10 @@ impl Scope {
     pub fn purge(&self, what: Purge<'_>) -> usize {
         let before = self.kept.len();
         match what {
-            Purge::Url(url) => drop(self.kept.remove(url)),
+            Purge::Url(url) => {
+                let key = url.parse().map_or_else(|_| url.into(), |uri| key_of(&uri));
+                drop(self.kept.remove(&key));
+            }
             Purge::Tag(tag) => self
                 .kept
                 .retain(|_, variants| variants.iter().all(|stored| stored.tags.iter().all(|own| own != tag))),

@@ -322,3 +322,23 @@ async fn room_is_never_exceeded() {
     let nothing = Client { scope: Scope::new(0), server: Server::default() };
     assert!(!nothing.scope.keeps());
 }
+
+#[tokio::test]
+async fn a_host_has_one_spelling_and_schemes_are_apart() {
+    let client = Client::new();
+    client.will_answer(answer_of(200, &["cache-control: max-age=60"], "one"));
+    client.get(&[]).await;
+    for same in ["http://EXAMPLE.org/", "http://example.org:80/", "http://example.org./"] {
+        assert_eq!(client.ask("GET", same, &[]).await.body, "one", "{same}");
+    }
+    for (other, body) in [
+        ("https://example.org/", "two"),
+        ("http://example.org:81/", "three"),
+        ("http://example.org/?", "four"),
+    ] {
+        client.will_answer(answer_of(200, &["cache-control: max-age=60"], body));
+        assert_eq!(client.ask("GET", other, &[]).await.body, body);
+    }
+    assert_eq!(client.scope.purge(Purge::Url("http://Example.ORG:80")), 1);
+    assert_eq!(client.scope.stats().objects, 3);
+}

@@ -106,7 +106,8 @@ impl Client {
     async fn ask(&self, method: &str, path: &str, lines: &[&str]) -> Got {
         let mut request = Request::new(Body::Empty);
         *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
-        *request.uri_mut() = format!("http://example.org{path}").parse().unwrap();
+        let uri = if path.starts_with('/') { format!("http://example.org{path}") } else { path.to_owned() };
+        *request.uri_mut() = uri.parse().unwrap();
         *request.headers_mut() = fields_of(lines);
         let response = fetch(&self.scope, clock::now, request, &self.server.origin()).await;
         let (head, body) = response.into_parts();

@@ -26,10 +26,11 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 use vamos_agent::run::{RunConfig, run};
 use vamos_host::config::Config;
+use vamos_link::ProcessGuest;
 use vamos_proto::control::edge_client::EdgeClient;
 use vamos_proto::control::vms_client::VmsClient;
 use vamos_proto::control::{EdgeStats, EdgeStatsRequest, GetVmRequest, StatsRequest};
-use vamos_proto::edge::Stats;
+use vamos_proto::edge::{Stats, TargetStats};
 
 /// Longest anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,7 +73,9 @@ impl Web {
              [edge]\nbinary = '{}'\nlisten = '127.0.0.1:0'\nlisten_tls = '127.0.0.1:0'\nworkers = 2\n\
              [[service]]\nname = 'site'\nkind = 'http'\n[[vm]]\nname = 'web'\n\
              [[binding]]\nvm = 'web'\nservice = 'site'\n[binding.door]\nupstream = 'http://{}'\n\
-             [[route]]\nto = 'web/site'\n",
+             [[route]]\nto = 'web/site'\n\
+             [[vm]]\nname = 'evil'\n[[binding]]\nvm = 'evil'\nservice = 'site'\n\
+             [[route]]\nhost = 'evil.example'\nto = 'evil/site'\n",
             env!("CARGO_BIN_EXE_web-cell"),
             env!("CARGO_BIN_EXE_web-edge"),
             server.address,
@@ -101,10 +104,21 @@ impl Web {
 
     async fn until_published(&self) {
         let end = Instant::now() + PATIENCE;
-        while self.stats().await.targets.iter().map(|target| target.streams).sum::<u32>() == 0 {
+        while self.target("web").await.streams == 0 {
             assert!(Instant::now() < end, "the guest does not open its streams");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What is counted of a VM.
+    pub async fn target(&self, vm: &str) -> TargetStats {
+        self.stats().await.targets.into_iter().find(|target| target.vm == vm).unwrap_or_default()
+    }
+
+    /// The way to the host of a guest that is the test itself.
+    pub async fn attach(&self, vm: &str) -> vamos_link::Channel {
+        let socket = self.path("run/vms").join(vm).join("vhost.sock");
+        vamos_link::Channel::Process(ProcessGuest::attach(&socket).await.unwrap())
     }
 
     /// The control plane of the edge.
