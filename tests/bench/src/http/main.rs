@@ -37,6 +37,9 @@ struct Arguments {
     /// Rounds to run
     #[arg(long, default_value_t = 31)]
     rounds: usize,
+    /// Instead: so many requests to the edge, kept, not kept and over TLS, and what its memory grew by
+    #[arg(long, value_name = "REQUESTS")]
+    soak: Option<u64>,
 }
 
 /// Clients at once.
@@ -68,8 +71,18 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let keys = Keys::make(directory.path())?;
     let platform = Platform::configured(&vamosd, &directory.path().join("platform"), &configuration(&keys))?;
     let guest = Guest::publish(&platform.socket()).await.context(platform.log())?;
-    let nginx = Nginx::start(directory.path(), guest.server(), &keys)?;
     let edge = edge_of(&platform).await?;
+    if let Some(requests) = arguments.soak {
+        let report = soak(&edge, &keys, requests).await.with_context(|| platform.log())?;
+        println!("{report}");
+        if let Some(path) = &arguments.json {
+            report.write(path)?;
+        }
+        drop(guest);
+        platform.stop().await;
+        return Ok(if report.count_missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let nginx = Nginx::start(directory.path(), guest.server(), &keys)?;
     let mut variants = Vec::new();
     for (path, bytes) in SIZES {
         for tls in [false, true] {
@@ -126,6 +139,39 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     platform.stop().await;
     Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
+
+/// Memory of the edge after a tenth of the requests, and after all of them.
+async fn soak(edge: &EdgeAt, keys: &Keys, requests: u64) -> anyhow::Result<Report> {
+    let mut loads = Vec::new();
+    for (path, tls) in [("/1k", false), ("/1k", true), ("/uncached", false)] {
+        let trusted = tls.then_some(&keys.certificate);
+        loads.push(Load::connect(edge.listener(tls), path, SIZES[0].1, trusted, CLIENTS).await?);
+    }
+    let (mut answers, mut tenth) = (0, None);
+    while answers < requests {
+        for load in &mut loads {
+            answers += load.run(SLICE).await?.answers;
+        }
+        if tenth.is_none() && answers >= requests / 10 {
+            tenth = Some(edge.process.pss()?);
+        }
+    }
+    let (tenth, end) = (tenth.context("no requests")? as f64, edge.process.pss()? as f64);
+    let mut report = Report::default();
+    report.add("soak_requests", Estimate::of(&[answers as f64]), "requests", None);
+    report.add("soak_memory_after_a_tenth", Estimate::of(&[tenth / 1e6]), "MB", None);
+    report.add("soak_memory_at_the_end", Estimate::of(&[end / 1e6]), "MB", None);
+    report.add(
+        "soak_growth",
+        Estimate::of(&[(end - tenth) / 1e6]),
+        "MB",
+        Some(Target::CountAtMost(GROWTH_MAX)),
+    );
+    Ok(report)
+}
+
+/// Most that the edge's memory may grow by while it answers the same again and again, MB.
+const GROWTH_MAX: f64 = 4.0;
 
 /// Answers a core gives, the edge's over nginx's, is the cost of nginx's over the edge's.
 fn summarise(variants: &[Variant], report: &mut Report) {
