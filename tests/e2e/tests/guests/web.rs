@@ -27,9 +27,8 @@ pub const CASES: &[Case] = &[
 const COUNTED: u64 = 200;
 
 /// Most transitions that one of them may cost in an emulated guest: the request's, the answer's, and what the guest's
-/// kernel adds of its own. It tells of room for more whenever a program has read all there is (a packet for each
-/// request, as the counters show), and asks to be told that its packets have been taken, of each if it is slow enough: two kicks and three calls.
-/// `tests/web` counts without it.
+/// kernel adds of its own: a second packet, most likely its word on room in its buffers, and calls that it asks for to
+/// be told that packets have been taken. Two kicks and three calls; `tests/web` counts without it.
 const TRANSITIONS_MAX: f64 = 5.1;
 
 /// Packets from the guest for each request: the answer, and the kernel's word on room.
